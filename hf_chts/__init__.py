@@ -1,0 +1,25 @@
+"""Truly sparse training of Transformers by Cannistraci-Hebb theory."""
+
+from hf_chts.checkpoint import from_pretrained, save_pretrained
+from hf_chts.config import SparsityConfig
+from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.patching import densify, sparsify
+from hf_chts.rules.scores import initial_mask, link_scores
+from hf_chts.topology import Topology
+from hf_chts.trainer import SparseSeq2SeqTrainer, SparseTrainer
+
+__version__ = "0.1.0"
+__all__ = [
+    "SparseLinear",
+    "SparseSeq2SeqTrainer",
+    "SparseTrainer",
+    "SparsityConfig",
+    "Topology",
+    "densify",
+    "from_pretrained",
+    "initial_mask",
+    "link_scores",
+    "save_pretrained",
+    "sparse_layers",
+    "sparsify",
+]

@@ -1,0 +1,223 @@
+"""Saving and loading sparse models through Transformers' own ``save_pretrained``/``from_pretrained``.
+
+Importing this module registers a quantizer plug-in under the name ``chts``. ``config.json`` then
+names the sparse layers; the checkpoint's header tells how many links each of them has.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import transformers
+from safetensors import safe_open
+from torch import nn
+from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from hf_chts.config import SparsityConfig, from_mapping
+from hf_chts.layers import structure
+from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.patching import remember
+
+NAME = "chts"
+
+
+class ChtsQuantizationConfig(QuantizationConfigMixin):
+    """The ``quantization_config`` entry of a sparse model's ``config.json``.
+
+    Attributes:
+        sparsity: Fields of the :class:`SparsityConfig`.
+        layers: Shape (out_features, in_features) of each sparse layer by qualified name.
+    """
+
+    def __init__(
+        self,
+        sparsity: Mapping[str, Any] | None = None,
+        layers: Mapping[str, list[int]] | None = None,
+        **_: Any,
+    ) -> None:
+        self.quant_method = NAME
+        self.sparsity = dict(sparsity or {})
+        self.layers = dict(layers or {})
+
+
+class ChtsQuantizer(HfQuantizer):
+    """Puts sparse layers into a model's skeleton before Transformers loads the weights."""
+
+    requires_calibration = True  # a dense checkpoint is made sparse by sparsify(), not on the fly
+
+    def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
+        """Sparse models are saved like any other."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Sparse models are made to be trained."""
+        return True
+
+    def param_needs_quantization(self, model: nn.Module, param_name: str, **kwargs: Any) -> bool:
+        """Let the tensors of sparse layers differ in length from the skeleton's."""
+        owner, _, leaf = param_name.rpartition(".")
+        if leaf not in ("values", "col_indices"):
+            return False
+        return isinstance(dict(model.named_modules()).get(owner), SparseLinear)
+
+    def _process_model_before_weight_loading(
+        self, model: nn.Module, checkpoint_files: list[str] | None = None, **kwargs: Any
+    ) -> nn.Module:
+        counts = _link_counts(checkpoint_files or [])
+        modules = dict(model.named_modules())
+        renamed = _locate(model, self.quantization_config.layers, modules)
+        for saved, name in renamed.items():
+            dense = modules[name]
+            out_features, in_features = self.quantization_config.layers[saved]
+            _refuse_other_shape(name, dense, out_features, in_features)
+            sparse = SparseLinear(
+                in_features,
+                out_features,
+                _count_of(saved, name, counts),
+                dense.bias is not None,
+                dense_class=type(dense),
+                device="meta",
+                dtype=dense.weight.dtype,  # type: ignore[arg-type]
+            )
+            model.set_submodule(name, sparse)
+        return model
+
+    def postprocess_model(self, model: nn.Module, **kwargs: Any) -> nn.Module:
+        """Check the indices, and hand back an ordinary model that knows of no quantizer."""
+        super().postprocess_model(model, **kwargs)
+        config = from_mapping(SparsityConfig, self.quantization_config.sparsity)
+        for name, layer in sparse_layers(model).items():
+            wrong = structure.check_csr(
+                layer.crow_indices, layer.col_indices, layer.out_features, layer.in_features
+            )
+            if wrong is None and layer.nnz != layer.col_indices.numel():
+                wrong = f"{layer.nnz} values for {layer.col_indices.numel()} links"
+            if wrong is not None:
+                raise ValueError(f"the checkpoint's links of {name} are damaged: {wrong}")
+            layer.kernel = config.kernel
+            layer.rebuild_index()
+        for module in model.modules():
+            if hasattr(getattr(module, "config", None), "_is_quantized"):
+                del module.config._is_quantized  # type: ignore[union-attr]
+            if isinstance(module, nn.Embedding) and "Sinusoidal" in type(module).__name__:
+                module.weight.requires_grad_(False)  # from_pretrained thaws these frozen tables
+        model.is_quantized = False  # type: ignore[assignment]
+        model.hf_quantizer = None  # type: ignore[assignment]
+        model.__dict__.pop("quantization_method", None)
+        remember(model, config)
+        return model
+
+
+if NAME not in AUTO_QUANTIZER_MAPPING:
+    register_quantization_config(NAME)(ChtsQuantizationConfig)
+    register_quantizer(NAME)(ChtsQuantizer)
+
+
+def from_pretrained(directory: str | os.PathLike[str], **kwargs: Any) -> Any:
+    """Load a sparse model, strictly.
+
+    Args:
+        directory: A folder written by ``save_pretrained``, or a hub id.
+        **kwargs: Options of Transformers' ``from_pretrained``, for example ``dtype``.
+
+    Returns:
+        The model, of the class that was saved.
+
+    Raises:
+        ValueError: If the checkpoint has no topology, or any tensor is missing or left over.
+    """
+    config = transformers.AutoConfig.from_pretrained(directory)
+    if (getattr(config, "quantization_config", None) or {}).get("quant_method") != NAME:
+        raise ValueError(
+            f"{directory} holds no sparse topology: load it with a Transformers auto class and "
+            "make it sparse with hf_chts.sparsify"
+        )
+    name = (config.architectures or ["AutoModelForSeq2SeqLM"])[0]
+    model_class = getattr(transformers, name, transformers.AutoModelForSeq2SeqLM)
+    model, info = model_class.from_pretrained(directory, output_loading_info=True, **kwargs)
+    problems = {key: sorted(map(str, names)) for key, names in info.items() if names}
+    if problems:
+        listed = "; ".join(f"{key}: {', '.join(names[:5])}" for key, names in problems.items())
+        raise ValueError(f"{directory} does not fit {name} exactly: {listed}")
+    return model
+
+
+def save_pretrained(
+    model: Any, directory: str | os.PathLike[str], values_dtype: torch.dtype | None = None
+) -> None:
+    """Save a sparse model, if wanted with its link weights in a smaller type.
+
+    ``model.save_pretrained`` does the same without the second option.
+
+    Args:
+        model: A sparse Transformers model.
+        directory: Folder to write.
+        values_dtype: Type of the link weights in the file, for example ``torch.bfloat16``: sparse
+            layers at 90% sparsity then take a tenth of their dense float32 bytes.
+
+    Raises:
+        ValueError: If the model has no sparse layer.
+    """
+    layers = sparse_layers(model)
+    if not layers:
+        raise ValueError("the model has no sparse layer: use model.save_pretrained")
+    state = model.state_dict()
+    if values_dtype is not None:
+        for name in layers:
+            state[f"{name}.values"] = state[f"{name}.values"].to(values_dtype)
+    model.save_pretrained(directory, state_dict=state)
+
+
+def _link_counts(files: Iterable[str]) -> dict[str, int]:
+    """Number of links of every sparse layer in the files, from their headers alone."""
+    counts = {}
+    for path in files:
+        with safe_open(path, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118  # not a dict
+                owner, _, leaf = key.rpartition(".")
+                if leaf == "values":
+                    counts[owner] = tensors.get_slice(key).get_shape()[0]
+    return counts
+
+
+def _locate(
+    model: nn.Module, layers: Mapping[str, Any], modules: Mapping[str, nn.Module]
+) -> dict[str, str]:
+    """Where the saved layers stand in this model, with or without the base model's prefix."""
+    prefix = getattr(model, "base_model_prefix", "") + "."
+    found = {}
+    for saved in layers:
+        for name in (saved, prefix + saved, saved.removeprefix(prefix)):
+            if name in modules:
+                found[saved] = name
+                break
+    if layers and not found:
+        raise ValueError(
+            f"the checkpoint's sparse layers ({', '.join(list(layers)[:3])}, ...) do not exist in "
+            f"{type(model).__name__}: load it with the architecture it was saved from"
+        )
+    return found
+
+
+def _count_of(saved: str, name: str, counts: Mapping[str, int]) -> int:
+    if not counts:  # weights given as a state dict: lengths follow when they are loaded
+        return 1
+    tail = next((key for key in counts if key in (saved, name) or key.endswith("." + name)), None)
+    if tail is None:
+        raise ValueError(f"the checkpoint has no topology for {name}: its links were not saved")
+    return counts[tail]
+
+
+def _refuse_other_shape(name: str, dense: nn.Module, out_features: int, in_features: int) -> None:
+    rows, columns = dense.weight.shape  # type: ignore[union-attr,misc]
+    if {rows, columns} != {out_features, in_features}:
+        raise ValueError(
+            f"the checkpoint's {name} is {out_features} x {in_features}, the model's "
+            f"{rows} x {columns}: load it with the architecture it was saved from"
+        )

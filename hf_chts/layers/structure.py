@@ -1,0 +1,75 @@
+"""Ways to write down which links are active: masks, sorted positions, CSR, and packed bits.
+
+A *position* is the flat index ``o * in_features + i`` of the link i -> o. Positions are always
+sorted and distinct, so that two topologies of one layer can be merged by binary search.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int, UInt8
+from torch import Tensor
+
+INT16_COLUMNS = 2**15
+"""Widths up to this keep their column indices in 16 bits."""
+
+
+def column_dtype(in_features: int) -> torch.dtype:
+    """The narrowest integer type that holds a column index of a layer this wide."""
+    return torch.int16 if in_features <= INT16_COLUMNS else torch.int32
+
+
+def positions_of(mask: Bool[Tensor, "out in"]) -> Int[Tensor, " n_links"]:
+    """Sorted positions of the active links."""
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def to_csr(
+    positions: Int[Tensor, " n_links"], out_features: int, in_features: int
+) -> tuple[Int[Tensor, " out+1"], Int[Tensor, " n_links"]]:
+    """Row pointers (int32) and column indices (int16 or int32) of sorted positions."""
+    rows = torch.div(positions, in_features, rounding_mode="floor")
+    edges = torch.arange(out_features + 1, device=positions.device)
+    crow = torch.searchsorted(rows, edges).to(torch.int32)
+    return crow, (positions - rows * in_features).to(column_dtype(in_features))
+
+
+def from_csr(
+    crow: Int[Tensor, " out+1"], col: Int[Tensor, " n_links"], in_features: int
+) -> Int[Tensor, " n_links"]:
+    """Sorted positions (int64) of row pointers and column indices."""
+    rows = torch.arange(crow.numel() - 1, device=crow.device)
+    starts = torch.repeat_interleave(rows * in_features, crow.diff(), output_size=col.numel())
+    return starts + col
+
+
+def check_csr(
+    crow: Int[Tensor, " out+1"], col: Int[Tensor, " n_links"], out_features: int, in_features: int
+) -> str | None:
+    """What is wrong with indices that came from outside; None if they are sound."""
+    if crow.shape != (out_features + 1,) or col.dim() != 1:
+        return (
+            f"expected {out_features + 1} row pointers and a list of columns; "
+            f"got shapes {tuple(crow.shape)} and {tuple(col.shape)}"
+        )
+    if crow.is_floating_point() or col.is_floating_point():
+        return f"indices must be integers; got {crow.dtype} and {col.dtype}"
+    if int(crow[0]) != 0 or int(crow[-1]) != col.numel() or bool((crow.diff() < 0).any()):
+        return f"row pointers must rise from 0 to the number of links, {col.numel()}"
+    if col.numel() and (int(col.min()) < 0 or int(col.max()) >= in_features):
+        return f"columns must lie in [0, {in_features}); got {int(col.min())} to {int(col.max())}"
+    if bool((from_csr(crow, col, in_features).diff() <= 0).any()):
+        return "columns must rise within each row: a link is out of order or stored twice"
+    return None
+
+
+def pack(mask: Bool[Tensor, "out in"]) -> UInt8[Tensor, " bytes"]:
+    """One bit a link, eight links a byte, lowest bit first."""
+    bits = torch.nn.functional.pad(mask.flatten(), (0, -mask.numel() % 8)).view(-1, 8)
+    weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=mask.device)
+    return (bits * weights).sum(1, dtype=torch.uint8)
+
+
+def count_bits(packed: UInt8[Tensor, " bytes"]) -> int:
+    """Number of set bits."""
+    return sum(int(((packed >> bit) & 1).sum()) for bit in range(8))

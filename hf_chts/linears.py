@@ -1,0 +1,155 @@
+"""Which linear layers a model has, and which of them become sparse."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+PROTECTED = {
+    "output head": r"(^|\.)(lm_head|output_projection|final_logits|generator|cls)(\.|$)",
+    "routing": r"(^|\.)router(\.|$)",
+    "classification": r"(^|\.)(classifier|classification_head|score|qa_outputs|pooler)(\.|$)",
+    "position bias": r"(^|\.)relative_pos_embeddings(\.|$)",
+    "other modality": r"(^|\.)(vision|audio)_(tower|model)\.|(^|\.)multi_modal_projector(\.|$)",
+}
+"""Layers that stay dense unless their full name is given, by regular expression on the name."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One linear layer of a model.
+
+    Attributes:
+        names: Qualified names; more than one where a model uses a layer in several places.
+        module: The layer.
+        sparse: Whether it becomes sparse.
+        reason: Why, or why not.
+    """
+
+    names: tuple[str, ...]
+    module: nn.Module
+    sparse: bool
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The first qualified name."""
+        return self.names[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out_features, in_features)."""
+        rows, columns = self.module.weight.shape  # type: ignore[union-attr,misc]
+        return (columns, rows) if isinstance(self.module, Conv1D) else (rows, columns)
+
+
+def find_linears(
+    model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[Finding]:
+    """List every linear layer with the decision about it.
+
+    Exact classes only: subclasses of ``nn.Linear`` are used by code that reads their weight.
+
+    Args:
+        model: Any module.
+        include: Suffixes or regular expressions; empty for all.
+        exclude: Likewise; wins over ``include``.
+
+    Raises:
+        ValueError: If a pattern is no regular expression or matches nothing, or if no layer is
+            left to make sparse.
+    """
+    names = _names_by_module(model)
+    every = [name for group in names.values() for name in group]
+    if not every:
+        raise ValueError(f"nothing to patch: {type(model).__name__} has no nn.Linear or Conv1D layer")
+    for pattern in (*include, *exclude):
+        if not any(_matches(pattern, name) for name in every):
+            raise ValueError(
+                f"pattern {pattern!r} matches no linear layer; there are: {_families(every)}"
+            )
+    shared = _shared_weights(model)
+    findings = []
+    for module, group in names.items():
+        reason = _why_dense(model, module, group, include, exclude, shared)
+        findings.append(Finding(tuple(group), module, not reason, reason or "linear layer"))
+    if not any(finding.sparse for finding in findings):
+        why = "; ".join(f"{f.name}: {f.reason}" for f in findings[:5])
+        raise ValueError(f"nothing to patch: all {len(findings)} linear layers stay dense ({why})")
+    return findings
+
+
+def family(name: str) -> str:
+    """A layer's name with its numbers replaced: ``decoder.layers.*.fc1``."""
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if type(module) in (nn.Linear, Conv1D) and name:
+            names.setdefault(module, []).append(name)
+    return names
+
+
+def _shared_weights(model: nn.Module) -> set[int]:
+    """Identities of weights that more than one module holds, or that will be tied."""
+    holders: dict[int, set[int]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(id(parameter), set()).add(id(module))
+    return {weight for weight, modules in holders.items() if len(modules) > 1}
+
+
+def _why_dense(
+    model: nn.Module,
+    module: nn.Module,
+    names: list[str],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    shared: set[int],
+) -> str | None:
+    tied = {key.rpartition(".")[0] for key in _tied_names(model)}
+    if id(module.weight) in shared or tied & set(names):
+        return "tied weights"
+    if _any_match(exclude, names):
+        return "excluded"
+    if include and not _any_match(include, names):
+        return "not included"
+    if set(include) & set(names):
+        return None
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    if module is head:
+        return "output head"
+    for reason, pattern in PROTECTED.items():
+        if any(re.search(pattern, name) for name in names):
+            return reason
+    return None
+
+
+def _tied_names(model: nn.Module) -> Iterable[str]:
+    """Both ends of every tie that Transformers knows of."""
+    ties = getattr(model, "all_tied_weights_keys", None) or {}
+    return [*ties.keys(), *ties.values()]
+
+
+def _any_match(patterns: Sequence[str], names: list[str]) -> bool:
+    return any(_matches(pattern, name) for pattern in patterns for name in names)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    if name == pattern or name.endswith("." + pattern):
+        return True
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error as error:
+        raise ValueError(f"pattern {pattern!r} is no regular expression: {error}") from None
+
+
+def _families(names: Iterable[str]) -> str:
+    known = list(dict.fromkeys(family(name) for name in names))
+    return ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")

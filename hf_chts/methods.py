@@ -1,0 +1,85 @@
+"""Training methods as rows of data. A method that recombines rules needs no code."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from hf_chts.config import SparsityConfig
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row. Attribute names and meanings are those of :class:`SparsityConfig`.
+
+    Attributes:
+        paper: Where the method comes from.
+        deviations: Where this row differs from the paper, or empty.
+        settings: Values for the fields of a configuration that the user left open.
+    """
+
+    paper: str
+    settings: dict[str, Any]
+    deviations: str = ""
+
+
+CHTS_PAPER = "Zhang et al., NeurIPS 2025, arXiv:2501.19107"
+SET_PAPER = "Mocanu et al., Nature Communications 2018, doi:10.1038/s41467-018-04316-3"
+RIGL_PAPER = "Evci et al., ICML 2020, arXiv:1911.11134"
+
+_DEFAULTS: dict[str, Any] = {
+    "initial": "er",
+    "removal": None,
+    "regrowth": None,
+    "removal_exponent": "ranked",
+    "regrowth_exponent": "ranked",
+    "zeta": 0.3,
+    "zeta_schedule": "constant",
+    "density_schedule": "constant",
+    "initial_sparsity": None,
+    "percolation": False,
+}
+
+METHODS: dict[str, Method] = {
+    "dense": Method("Vaswani et al., NeurIPS 2017, arXiv:1706.03762", {}, "no layer is sparse"),
+    "static": Method(SET_PAPER, {}, "SET's start, links never change"),
+    "set": Method(
+        SET_PAPER,
+        {"removal": "magnitude", "regrowth": "random"},
+        "removes the smallest magnitudes of both signs together; SET ranks each sign by itself",
+    ),
+    "rigl": Method(
+        RIGL_PAPER,
+        {"removal": "magnitude", "regrowth": "gradient", "zeta_schedule": "cosine"},
+        "updates follow the optimizer step of their gradient instead of replacing it",
+    ),
+    "chts": Method(
+        CHTS_PAPER,
+        {
+            "initial": {"rule": "brf", "r": 0.25},
+            "removal": "magnitude",
+            "regrowth": "ch2_l3n",
+            "removal_exponent": "delta_linear",
+            "regrowth_exponent": 1.0,
+            "zeta_schedule": "cosine",
+            "percolation": True,
+        },
+    ),
+}
+
+
+def resolve(config: SparsityConfig) -> SparsityConfig:
+    """Fill the open fields of a configuration from its method's row.
+
+    Raises:
+        ValueError: If the method is unknown.
+    """
+    if config.method not in METHODS:
+        close = difflib.get_close_matches(config.method, METHODS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"no method {config.method!r}: {hint}known: {', '.join(METHODS)}")
+    settings = {**_DEFAULTS, **METHODS[config.method].settings}
+    open_fields = {k: v for k, v in settings.items() if getattr(config, k) is None}
+    return dataclasses.replace(config, **open_fields)

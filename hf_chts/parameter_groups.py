@@ -1,0 +1,89 @@
+"""Learning rates of link weights: their own parameter groups, scaled around each step.
+
+Parameterisation is part of the method. A link weight of a layer with a tenth of the links moves
+its neuron's output a tenth as far per Adam step; SmuPar (Dey et al., NeurIPS 2024,
+arXiv:2405.15743) multiplies the rate by 1 / density so that one learning rate fits all densities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from hf_chts.layers.sparse_linear import SparseLinear
+
+Scale = float | Literal["smupar"]
+
+
+def separate_sparse_groups(
+    optimizer: torch.optim.Optimizer, layers: Mapping[str, SparseLinear]
+) -> None:
+    """Give link weights parameter groups of their own, one for each layer shape, in place.
+
+    Layers of one shape have one density, whatever the layer-wise distribution. Options of a group
+    (learning rate, weight decay) are inherited. A group that is separate already stays as it is.
+
+    Raises:
+        ValueError: If a learning-rate scheduler watches the optimizer already.
+    """
+    shapes = {id(x.values): (x.out_features, x.in_features) for x in layers.values()}
+    for group in list(optimizer.param_groups):
+        by_shape: dict[tuple[int, int] | None, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            by_shape.setdefault(shapes.get(id(parameter)), []).append(parameter)
+        if len(by_shape) < 2:
+            continue
+        if "initial_lr" in group:
+            raise ValueError(
+                "a learning-rate scheduler is attached already: make hf_chts.Topology (which adds "
+                "parameter groups for link weights) before the scheduler"
+            )
+        options = {key: value for key, value in group.items() if key != "params"}
+        group["params"] = by_shape.pop(None, None) or by_shape.pop(next(iter(by_shape)))
+        for parameters in by_shape.values():
+            optimizer.add_param_group({**options, "params": parameters})
+
+
+class LearningRates:
+    """Multiplies the learning rates of link weights around each optimizer step.
+
+    Schedulers see the plain rate before and after, so any of them works unchanged.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, layers: Mapping[str, SparseLinear], scale: Scale
+    ) -> None:
+        self.optimizer = optimizer
+        self.factor = scale
+        self._plain: list[tuple[dict[str, Any], Any]] = []
+        if scale != 1.0:
+            separate_sparse_groups(optimizer, layers)
+        by_values = {id(layer.values): layer for layer in layers.values()}
+        self._groups: list[tuple[dict[str, Any], list[SparseLinear]]] = []
+        for group in optimizer.param_groups:
+            members = [by_values[id(p)] for p in group["params"] if id(p) in by_values]
+            if members:
+                self._groups.append((group, members))
+
+    def scale(self) -> None:
+        """Apply the factor; a second call before :meth:`restore` does nothing."""
+        if self.factor == 1.0 or self._plain:
+            return
+        for group, layers in self._groups:
+            self._plain.append((group, group["lr"]))
+            group["lr"] = group["lr"] * self._factor_of(layers)
+
+    def restore(self) -> None:
+        """Put the plain rates back."""
+        for group, rate in self._plain:
+            group["lr"] = rate
+        self._plain.clear()
+
+    def _factor_of(self, layers: list[SparseLinear]) -> float:
+        if isinstance(self.factor, str):
+            total = sum(layer.in_features * layer.out_features for layer in layers)
+            return total / sum(layer.nnz for layer in layers)
+        return self.factor

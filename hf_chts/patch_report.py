@@ -1,0 +1,151 @@
+"""What patching did to a model, and why, as a table for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from hf_chts.config import SparsityConfig
+from hf_chts.linears import Finding, family
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One linear layer of the report.
+
+    Attributes:
+        name: Qualified name.
+        out_features: Output neurons.
+        in_features: Input neurons.
+        sparse: Whether it is sparse.
+        reason: Why, or why not.
+        n_links: Active links; all of them where the layer is dense.
+    """
+
+    name: str
+    out_features: int
+    in_features: int
+    sparse: bool
+    reason: str
+    n_links: int
+
+    @property
+    def density(self) -> float:
+        """Share of links that are active."""
+        return self.n_links / (self.out_features * self.in_features)
+
+
+@dataclass(frozen=True)
+class PatchReport:
+    """What became sparse, what stayed dense and why. ``print(report)`` shows it.
+
+    Attributes:
+        rows: Every linear layer, in the model's order.
+        config: The configuration, with the method's choices filled in.
+        embedding_parameters: Numbers in embedding tables, each table once.
+        rest_parameters: Numbers in everything else: dense linear layers, biases, norms.
+    """
+
+    rows: tuple[LayerRow, ...]
+    config: SparsityConfig
+    embedding_parameters: int
+    rest_parameters: int
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        findings: list[Finding],
+        counts: dict[str, int],
+        config: SparsityConfig,
+    ) -> PatchReport:
+        """Describe what the findings and link counts make of a dense model."""
+        rows = []
+        for finding in findings:
+            out, inp = finding.shape
+            n_links = counts.get(finding.name, out * inp)
+            rows.append(LayerRow(finding.name, out, inp, finding.sparse, finding.reason, n_links))
+        tables = {
+            id(module.weight): module.weight.numel()
+            for module in model.modules()
+            if isinstance(module, nn.Embedding)
+        }
+        embeddings = sum(tables.values())
+        everything = sum(parameter.numel() for parameter in model.parameters())
+        sparse = sum(row.out_features * row.in_features for row in rows if row.sparse)
+        return cls(tuple(rows), config, embeddings, everything - embeddings - sparse)
+
+    @property
+    def sparse_links(self) -> int:
+        """Active links of all sparse layers."""
+        return sum(row.n_links for row in self.rows if row.sparse)
+
+    @property
+    def sparse_dense_size(self) -> int:
+        """Links that those layers would have if they were dense."""
+        return sum(row.out_features * row.in_features for row in self.rows if row.sparse)
+
+    def __str__(self) -> str:
+        """The table of layers, families together, and the totals."""
+        return f"{self._head()}\n\n{_aligned(self._families(), '<>>><')}\n\n{self._totals()}"
+
+    def _head(self) -> str:
+        config = self.config
+        start = "weights kept" if config.weight_init == "keep" else f"weights {config.weight_init}"
+        return (
+            f"{config.method} at {config.sparsity:.2%} sparsity: {self._count()} linear layers "
+            f"sparse (initial topology {_spec(config.initial)}, {start})"
+        )
+
+    def _count(self) -> str:
+        return f"{sum(row.sparse for row in self.rows)} of {len(self.rows)}"
+
+    def _families(self) -> list[tuple[str, ...]]:
+        groups: dict[tuple[object, ...], list[LayerRow]] = {}
+        for row in self.rows:
+            key = (family(row.name), row.out_features, row.in_features, row.sparse, row.reason)
+            groups.setdefault(key, []).append(row)
+        table = [("linear layers", "out x in", "links", "density", "state")]
+        for (name, out, inp, sparse, reason), rows in groups.items():
+            n_links = sum(row.n_links for row in rows)
+            density = n_links / sum(row.out_features * row.in_features for row in rows)
+            label = f"{name} x{len(rows)}" if len(rows) > 1 else str(name)
+            state = "sparse" if sparse else f"dense: {reason}"
+            table.append((label, f"{out} x {inp}", f"{n_links:,}", f"{density:.4f}", state))
+        return table
+
+    def _totals(self) -> str:
+        dense = self.sparse_dense_size + self.embedding_parameters + self.rest_parameters
+        now = self.sparse_links + self.embedding_parameters + self.rest_parameters
+
+        def line(name: str, before: int, after: int) -> tuple[str, ...]:
+            share = f"{after / before:.4f}" if before else "-"
+            return (name, f"{before:,}", f"{after:,}", share)
+
+        table = [
+            ("parameters", "dense", "sparse", "ratio"),
+            line("sparse linear layers", self.sparse_dense_size, self.sparse_links),
+            line("embeddings", self.embedding_parameters, self.embedding_parameters),
+            line("rest (dense linears, biases, norms)", self.rest_parameters, self.rest_parameters),
+            line("total", dense, now),
+        ]
+        return _aligned(table, "<>>>")
+
+
+def _spec(spec: object) -> str:
+    """A rule and its parameters in few words."""
+    if not isinstance(spec, dict):
+        return str(spec)
+    params = ", ".join(f"{key}={value}" for key, value in spec.items() if key != "rule")
+    return f"{spec['rule']}({params})" if params else str(spec["rule"])
+
+
+def _aligned(table: list[tuple[str, ...]], alignment: str) -> str:
+    """Columns as wide as their widest cell, with a rule under the header."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True))
+        for row in table
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

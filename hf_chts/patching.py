@@ -1,0 +1,170 @@
+"""Make the linear layers of a model sparse, and dense again."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from hf_chts.config import SparsityConfig
+from hf_chts.layers import structure
+from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.linears import Finding, find_linears
+from hf_chts.methods import resolve
+from hf_chts.patch_report import PatchReport
+from hf_chts.rules.initial import initial
+from hf_chts.rules.links import Site
+from hf_chts.rules.randomness import generator_for
+from hf_chts.rules.registry import Rule
+from hf_chts.topology import check_rules, link_counts
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@torch.no_grad()
+def sparsify(model: nn.Module, config: SparsityConfig | None = None) -> PatchReport:
+    """Replace linear layers by sparse ones, in place.
+
+    Everything is checked and drawn before the first layer is replaced.
+
+    Args:
+        model: A Transformers model, or any module with ``nn.Linear`` (or ``Conv1D``) layers.
+        config: What to make sparse and how; None for the defaults (CHTs at 90%).
+
+    Returns:
+        What was made sparse, what was left dense and why; print it.
+
+    Raises:
+        ValueError: If the model is sparse already, nothing is left to patch, a pattern matches
+            nothing, the method or a rule is unknown, or a layer would have no link.
+    """
+    config = resolve(_settle_start(model, config or SparsityConfig()))
+    check_rules(config)
+    if sparse_layers(model):
+        raise ValueError("the model is sparse already: call hf_chts.densify(model) first")
+    findings = find_linears(model, config.include, config.exclude)
+    if config.method == "dense":  # the baseline: nothing changes, trainers know it is meant
+        model.sparsity_config = config  # type: ignore[assignment]
+        dense = [dataclasses.replace(f, sparse=False, reason="method dense") for f in findings]
+        return PatchReport.of(model, dense, {}, config)
+    chosen = [finding for finding in findings if finding.sparse]
+    _refuse_meta(chosen)
+    counts = link_counts({f.name: f.shape for f in chosen}, config, progress=0.0)
+    rule = initial.make(config.initial or "er")
+    made = {f.name: _make_sparse(f, counts[f.name], rule, config) for f in chosen}
+    report = PatchReport.of(model, findings, counts, config)
+    for finding in chosen:
+        for name in finding.names:
+            model.set_submodule(name, made[finding.name])
+    remember(model, config)
+    return report
+
+
+@torch.no_grad()
+def densify(model: Model) -> Model:
+    """Replace every sparse layer by the kind of dense layer that stood there; same outputs.
+
+    Returns:
+        The same model, changed in place.
+
+    Raises:
+        ValueError: If the model has no sparse layer.
+    """
+    if not sparse_layers(model):
+        raise ValueError("the model has no sparse layer: nothing to make dense")
+    made: dict[int, nn.Module] = {}
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(module, SparseLinear):
+            if id(module) not in made:
+                made[id(module)] = _make_dense(module)
+            model.set_submodule(name, made[id(module)])
+    model.__dict__.pop("sparsity_config", None)
+    if hasattr(getattr(model, "config", None), "quantization_config"):
+        del model.config.quantization_config  # type: ignore[union-attr]
+    return model
+
+
+def remember(model: nn.Module, config: SparsityConfig) -> None:
+    """Leave the configuration where trainers and ``save_pretrained`` find it."""
+    model.sparsity_config = config  # type: ignore[assignment]
+    if hasattr(getattr(model, "config", None), "to_json_string"):
+        model.config.quantization_config = {  # type: ignore[union-attr]
+            "quant_method": "chts",
+            "sparsity": config.to_dict(),
+            "layers": {n: [x.out_features, x.in_features] for n, x in sparse_layers(model).items()},
+        }
+
+
+def _refuse_meta(findings: list[Finding]) -> None:
+    for finding in findings:
+        if finding.module.weight.device.type == "meta":  # type: ignore[union-attr]
+            raise ValueError(f"{finding.name} has no data (meta device): load the weights first")
+
+
+def _settle_start(model: nn.Module, config: SparsityConfig) -> SparsityConfig:
+    """Decide what ``weight_init='auto'`` means here; kept weights call for their largest links."""
+    if config.weight_init != "auto":
+        return config
+    if not getattr(model, "name_or_path", ""):  # set by from_pretrained
+        return dataclasses.replace(config, weight_init="xavier")
+    return dataclasses.replace(config, weight_init="keep", initial=config.initial or "magnitude")
+
+
+def _make_sparse(finding: Finding, n_links: int, rule: Rule, config: SparsityConfig) -> SparseLinear:
+    """Draw the links and weights of one layer."""
+    dense = finding.module
+    out_features, in_features = finding.shape
+    weight: Tensor = dense.weight.t() if isinstance(dense, Conv1D) else dense.weight  # type: ignore[assignment]
+    generator = generator_for("cpu", config.seed, "initial", finding.name)
+    site = Site(out_features, in_features, n_links, generator, weight.detach().float().cpu())
+    mask = rule.function(site)
+    layer = SparseLinear(
+        in_features,
+        out_features,
+        n_links,
+        dense.bias is not None,
+        kernel=config.kernel,
+        dense_class=type(dense),
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    positions = structure.positions_of(mask).to(weight.device)
+    if config.weight_init == "keep":
+        values = weight.flatten()[positions]
+    else:
+        std = config.init_scale * _std(config.weight_init, n_links, out_features, in_features)
+        values = torch.randn(n_links, generator=generator).mul_(std).to(weight)
+    layer.set_links(positions, values)
+    layer.values.requires_grad_(weight.requires_grad)
+    if layer.bias is not None:
+        layer.bias = dense.bias  # type: ignore[assignment]
+    for parameter in layer.parameters():
+        parameter._is_hf_initialized = True  # type: ignore[attr-defined]
+    return layer.train(dense.training)
+
+
+def _std(weight_init: str, n_links: int, out_features: int, in_features: int) -> float:
+    """Standard deviation of drawn weights, from the mean numbers of links a neuron has.
+
+    ``swi``: sqrt(2 / fan_in), the paper's sparse weight initialisation. ``xavier``:
+    sqrt(2 / (fan_in + fan_out)), Glorot and Bengio 2010.
+    """
+    fan_in, fan_out = n_links / out_features, n_links / in_features
+    return math.sqrt(2 / fan_in) if weight_init == "swi" else math.sqrt(2 / (fan_in + fan_out))
+
+
+def _make_dense(layer: SparseLinear) -> nn.Module:
+    weight = layer.to_dense()
+    if layer.dense_class is Conv1D:
+        dense: nn.Module = Conv1D(layer.out_features, layer.in_features)
+        weight = weight.t().contiguous()
+    else:
+        dense = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+    dense.weight = nn.Parameter(weight, requires_grad=layer.values.requires_grad)
+    if layer.bias is not None:
+        dense.bias = layer.bias
+    return dense.train(layer.training)

@@ -1,0 +1,1 @@
+"""The science: pure functions on one layer seen as a bipartite network. Imports torch only."""

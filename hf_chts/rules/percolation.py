@@ -1,0 +1,127 @@
+"""Removal of links that lead nowhere.
+
+A *group* is one set of neurons between layers, seen from several sides. Neuron ``j`` is active
+when it has a link on every side; otherwise its links on all sides are removed. A side is one or
+more ends of layers, and a neuron has a link on it when it has one at any of its ends::
+
+    [[End("fc1", "out")], [End("fc2", "in")]]                      # feed-forward, MLP, value > out
+    [[End("gate", "out")], [End("up", "out")], [End("down", "in")]]  # gated feed-forward
+    [[End("q", "out")], [End("k", "out")]]                         # query and key meet
+
+``index`` maps neurons of the group to neurons of the layer. It picks a part of a fused layer,
+``End("qkv", "out", torch.arange(2 * d, 3 * d))``, and serves shared heads: with two query heads
+on one key head of width h, ``[[End("k", "out")], [End("q", "out", torch.arange(h)),
+End("q", "out", torch.arange(h, 2 * h))]]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+Masks = Mapping[str, Bool[Tensor, "out in"]]
+
+
+@dataclass(frozen=True)
+class End:
+    """Where a group's neurons meet a layer.
+
+    Attributes:
+        layer: Name of the layer.
+        axis: Whether they are the layer's outputs (``"out"``) or inputs (``"in"``).
+        index: Which of them, in the group's order, without repetition; None for all.
+    """
+
+    layer: str
+    axis: Literal["out", "in"]
+    index: Int[Tensor, " neurons"] | None = None
+
+
+Group = Sequence[Sequence[End]]
+
+
+def percolate(masks: Masks, groups: Sequence[Group]) -> dict[str, Bool[Tensor, "out in"]]:
+    """Remove the links of inactive neurons until no neuron becomes inactive any more.
+
+    Source: Zhang et al., CHT, ICLR 2024, and CHTs, NeurIPS 2025, arXiv 2501.19107. Deviation: the
+    authors' code passes over the layers once each way; this one runs to the fixed point.
+
+    Args:
+        masks: Masks by layer name; left as they are.
+        groups: The sets of neurons between layers, each as its sides.
+
+    Returns:
+        Masks by layer name, subsets of those given.
+
+    Raises:
+        ValueError: If a group has an empty side, names a layer that has no mask, or its ends
+            have different numbers of neurons.
+    """
+    _check(masks, groups)
+    result = dict(masks)
+    changed = True
+    while changed:
+        changed = False
+        for group in groups:
+            active = active_neurons(result, group)
+            for end in (end for side in group for end in side):
+                if bool((_linked(result, end) & ~active).any()):
+                    result[end.layer] = _cut(result[end.layer], end, ~active)
+                    changed = True
+    return result
+
+
+def active_neurons(masks: Masks, group: Group) -> Bool[Tensor, " neurons"]:
+    """Tell which neurons of a group have a link on every side."""
+    sides = [torch.stack([_linked(masks, end) for end in side]).any(0) for side in group]
+    return torch.stack(sides).all(0)
+
+
+def active_neuron_rate(masks: Masks, groups: Sequence[Group]) -> float:
+    """Active neurons over all neurons of the groups, in [0, 1]; ANP when taken after percolation.
+
+    Source: Zhang et al., CHT, ICLR 2024 (active neuron post-percolation rate).
+
+    Raises:
+        ValueError: As ``percolate``, or if there is no group.
+    """
+    if not groups:
+        raise ValueError("the rate of active neurons needs at least one group")
+    _check(masks, groups)
+    return float(
+        torch.cat([active_neurons(masks, group).cpu() for group in groups]).double().mean()
+    )
+
+
+def _linked(masks: Masks, end: End) -> Bool[Tensor, " neurons"]:
+    linked = masks[end.layer].any(1 if end.axis == "out" else 0)
+    return linked if end.index is None else linked[end.index]
+
+
+def _cut(
+    mask: Bool[Tensor, "out in"], end: End, inactive: Bool[Tensor, " neurons"]
+) -> Bool[Tensor, "out in"]:
+    dead = inactive
+    if end.index is not None:
+        dead = torch.zeros(mask.shape[end.axis == "in"], dtype=torch.bool, device=mask.device)
+        dead[end.index] = inactive
+    return mask & ~(dead[:, None] if end.axis == "out" else dead)
+
+
+def _check(masks: Masks, groups: Sequence[Group]) -> None:
+    for group in groups:
+        if not group or not all(group):
+            raise ValueError(f"a group needs sides and each side an end; got {group}")
+        sizes = {}
+        for end in (end for side in group for end in side):
+            if end.layer not in masks:
+                raise ValueError(f"no mask of layer {end.layer!r}; known: {', '.join(masks)}")
+            axis = masks[end.layer].shape[end.axis == "in"]
+            sizes[end.layer, end.axis] = axis if end.index is None else len(end.index)
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"ends of a group differ in their number of neurons: {sizes}")

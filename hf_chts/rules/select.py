@@ -1,0 +1,114 @@
+"""From scores to exactly ``k`` links: the only place where links are chosen."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def choose(
+    scores: Float[Tensor, "*shape"],
+    eligible: Bool[Tensor, "*shape"],
+    k: int,
+    generator: torch.Generator,
+    exponent: float | None = None,
+) -> Bool[Tensor, "*shape"]:
+    """Choose exactly ``k`` of the eligible links, the higher the score the likelier.
+
+    Ranked choice takes the highest scores; soft choice draws without replacement with odds
+    ``score ** exponent``. Work and memory grow with the number of eligible links only.
+
+    >>> scores, eligible = torch.tensor([[1.0, 4.0], [2.0, 3.0]]), torch.ones(2, 2).bool()
+    >>> choose(scores, eligible, 2, torch.Generator())
+    tensor([[False,  True],
+            [False,  True]])
+
+    Source: Kool et al., ICML 2019, arXiv 1903.06059: the ``k`` largest of log odds plus
+    Gumbel noise are a sample without replacement. Logarithms in float64 keep apart odds whose
+    powers would underflow.
+
+    Args:
+        scores: One score per link; those of links that are not eligible are ignored.
+        eligible: True at the links that may be chosen.
+        k: How many links to choose, in [0, number of eligible links].
+        generator: Source of the random draw and of breaking ties, on the device of ``scores``.
+        exponent: None for ranked choice, equal scores in random order. In [0, inf) for soft
+            choice: 0 gives the same odds to all positive scores, large values tend to ranked.
+            Links of score 0 follow when no positive one is left, in random order.
+
+    Returns:
+        A mask with exactly ``k`` True entries, all of them eligible.
+
+    Raises:
+        ValueError: If ``k`` or ``exponent`` is out of range, or an eligible score is NaN or
+            infinite, or negative where the choice is soft.
+    """
+    candidates = eligible.flatten().nonzero().squeeze(1)
+    keys = scores.flatten()[candidates]
+    _check(keys, k, exponent)
+    chosen = torch.zeros(eligible.numel(), dtype=torch.bool, device=eligible.device)
+    if k > 0:
+        if exponent is not None:
+            keys = _perturbed(keys.double(), exponent, generator)
+        chosen[candidates[_top_k(keys, k, generator)]] = True
+    return chosen.view(eligible.shape)
+
+
+def draw_rows(
+    log_odds: Float[Tensor, "rows columns"],
+    degrees: Int[Tensor, " rows"],
+    generator: torch.Generator,
+) -> Bool[Tensor, "rows columns"]:
+    """Draw ``degrees[row]`` columns in each row, without replacement, with the given odds.
+
+    Args:
+        log_odds: Logarithm of the odds, finite.
+        degrees: How many columns to draw in each row, in [0, number of columns].
+        generator: Source of randomness, on the device of ``log_odds``.
+
+    Returns:
+        A mask with exactly ``degrees[row]`` True entries in each row.
+    """
+    keys = log_odds.double() + _gumbel(log_odds.shape, generator)
+    most = int(degrees.max())
+    columns = keys.topk(most, dim=1).indices
+    wanted = torch.arange(most, device=degrees.device) < degrees[:, None]
+    return torch.zeros_like(keys, dtype=torch.bool).scatter_(1, columns, wanted)
+
+
+def _check(keys: Float[Tensor, " n"], k: int, exponent: float | None) -> None:
+    if not 0 <= k <= len(keys):
+        raise ValueError(f"cannot choose {k} links: k must be in [0, {len(keys)}], the eligible")
+    if not bool(keys.isfinite().all()):
+        raise ValueError("scores of eligible links must be finite; got NaN or infinity")
+    if exponent is None:
+        return
+    if not (math.isfinite(exponent) and exponent >= 0):
+        raise ValueError(f"exponent must be None (ranked) or in [0, inf) (soft); got {exponent}")
+    if bool((keys < 0).any()):
+        raise ValueError("soft choice needs scores >= 0; got a negative one (use ranked choice)")
+
+
+def _perturbed(
+    scores: Float[Tensor, " n"], exponent: float, generator: torch.Generator
+) -> Float[Tensor, " n"]:
+    keys = exponent * scores.log() + _gumbel(scores.shape, generator)
+    return keys.masked_fill_(scores == 0, -torch.inf)
+
+
+def _gumbel(shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "..."]:
+    uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
+    tiny = torch.finfo(torch.float64).tiny
+    return uniform.clamp_min_(tiny).log_().neg_().log_().neg_()
+
+
+def _top_k(keys: Float[Tensor, " n"], k: int, generator: torch.Generator) -> Bool[Tensor, " n"]:
+    threshold = keys.topk(k, sorted=False).values.min()
+    top = keys > threshold
+    tied = (keys == threshold).nonzero().squeeze(1)
+    order = torch.randperm(len(tied), generator=generator, device=tied.device)
+    top[tied[order[: k - int(top.sum())]]] = True
+    return top

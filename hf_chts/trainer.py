@@ -1,0 +1,247 @@
+"""Transformers' trainers, made to evolve the links of a sparse model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
+
+from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.parameter_groups import separate_sparse_groups
+from hf_chts.topology import LayerUpdate, Topology, optimizer_state
+
+EXPLORED_FILE = "topology.safetensors"
+LOG_FILE = "topology.jsonl"
+
+
+class _EvolveTopology(TrainerCallback):
+    """Calls the engine at the two points of a step where it has work."""
+
+    def __init__(self, trainer: _SparseTraining) -> None:
+        self.trainer = trainer
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the first backward of an optimizer step."""
+        self.trainer.topology.before_backward(state.global_step + 1)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After the optimizer's step, while its gradients are still there."""
+        step = state.global_step + 1
+        skipped = self.trainer.accelerator.optimizer_step_was_skipped
+        self.trainer.record(step, self.trainer.topology.after_step(step, skipped=skipped))
+
+
+class _SparseTraining:
+    """What both trainers add; mixed in before the Transformers class.
+
+    Link weights get parameter groups and gradient reduction of their own, links change after
+    optimizer steps, checkpoints carry the explored links, and resuming without links is refused.
+    """
+
+    model: Any
+    args: Any
+    state: Any
+    optimizer: Any
+    accelerator: Any
+    topology: Topology
+    compute_loss_func: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if getattr(self.model, "sparsity_config", None) is None:
+            raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
+        layers = sparse_layers(self.model)
+        kept = ("values", "crow_indices", "col_indices")
+        ignored = [f"{name}.{leaf}" for name in layers for leaf in kept]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, ignored)
+        self._updates: list[tuple[int, list[LayerUpdate]]] = []
+        smooths = self.args.label_smoothing_factor > 0
+        encodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
+        if encodes and not smooths and self.compute_loss_func is None:
+            self.compute_loss_func = per_token_loss
+        self.add_callback(_EvolveTopology(self))  # type: ignore[attr-defined]
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Add the decoder's inputs where the labels are kept from the model."""
+        if self.compute_loss_func is not None and "labels" in inputs:
+            if hasattr(self.model, "prepare_decoder_input_ids_from_labels"):
+                shift = self.model.prepare_decoder_input_ids_from_labels
+                inputs.setdefault("decoder_input_ids", shift(labels=inputs["labels"]))
+        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """The usual optimizer, with link weights in groups of their own."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
+        if fresh:
+            separate_sparse_groups(_innermost(optimizer), sparse_layers(self.model))
+        return optimizer
+
+    def _prepare_for_training(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(max_steps, *args, **kwargs)  # type: ignore[misc]
+        if _world_size() > 1:
+            _broadcast_layers(sparse_layers(self.model))
+        optimizer = _innermost(self.optimizer)
+        self.topology = Topology(self.model, optimizer, total_steps=max_steps)
+        self._updates.clear()
+        if self.args.should_save:
+            _forget_after(Path(self.args.output_dir) / LOG_FILE, self.state.global_step)
+        return prepared
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One micro-batch; after the last one, link gradients are averaged over ranks."""
+        loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        if _world_size() > 1 and self.accelerator.sync_gradients:
+            _average_gradients(sparse_layers(self.model))
+        return loss
+
+    def record(self, step: int, updates: list[LayerUpdate]) -> None:
+        """Keep what an update did for the next log, and append it to the topology log."""
+        if not updates:
+            return
+        self._updates.append((step, updates))
+        if self.args.should_save:
+            os.makedirs(self.args.output_dir, exist_ok=True)
+            with open(Path(self.args.output_dir) / LOG_FILE, "a", encoding="utf-8") as file:
+                for update in updates:
+                    file.write(json.dumps({"step": step, **vars(update)}) + "\n")
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the topology's figures to the training logs, for ``report_to``."""
+        if "loss" in logs and self._updates:
+            logs = {**logs, **_summary(self._updates)}
+            self._updates.clear()
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
+        explored = {name: layer.explored for name, layer in sparse_layers(self.model).items()}
+        known = {name: bits for name, bits in explored.items() if bits is not None}
+        if self.args.should_save and known:
+            save_file(known, os.path.join(output_dir, EXPLORED_FILE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        layers = sparse_layers(self.model)
+        _refuse_without_links(resume_from_checkpoint, layers)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        explored = os.path.join(resume_from_checkpoint, EXPLORED_FILE)
+        if os.path.isfile(explored):
+            for name, bits in load_file(explored).items():
+                layers[name].explored = bits.to(layers[name].values.device)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()  # type: ignore[misc]
+        optimizer = _innermost(self.optimizer) if self.optimizer is not None else None
+        for layer in sparse_layers(self.model).values() if optimizer is not None else ():
+            state = optimizer_state(optimizer, layer.values)
+            if any(tensor.shape != layer.values.shape for _, tensor in state):
+                optimizer.state.pop(layer.values, None)
+
+
+class SparseTrainer(_SparseTraining, Trainer):
+    """``transformers.Trainer`` for a model after :func:`hf_chts.sparsify`."""
+
+
+class SparseSeq2SeqTrainer(_SparseTraining, Seq2SeqTrainer):
+    """``transformers.Seq2SeqTrainer`` for a model after :func:`hf_chts.sparsify`."""
+
+
+def per_token_loss(
+    outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+) -> Tensor:
+    """Cross entropy summed over tokens and divided by the tokens of the whole optimizer step.
+
+    Transformers' encoder-decoder models average over each micro-batch instead, so that their
+    gradients grow with gradient accumulation.
+    """
+    logits = outputs["logits"].float()
+    total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum")
+    if num_items_in_batch is None:
+        num_items_in_batch = (labels != -100).sum().clamp(min=1)
+    return total / num_items_in_batch
+
+
+def _innermost(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimizer inside accelerate's wrappers."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    found: torch.optim.Optimizer = optimizer
+    return found
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@torch.no_grad()
+def _broadcast_layers(layers: Mapping[str, SparseLinear]) -> None:
+    """Rank 0's links and weights on every rank."""
+    for layer in layers.values():
+        for tensor in (layer.values.data, layer.crow_indices, layer.col_indices):
+            wide = tensor.int() if tensor.dtype == torch.int16 else tensor
+            dist.broadcast(wide, 0)
+            tensor.copy_(wide)
+        layer.rebuild_index()
+
+
+@torch.no_grad()
+def _average_gradients(layers: Mapping[str, SparseLinear]) -> None:
+    """One all-reduce of all link gradients, about a tenth of the dense traffic."""
+    values = [layer.values for layer in layers.values() if layer.values.requires_grad]
+    if not values:
+        return
+    grads = [torch.zeros_like(v) if v.grad is None else v.grad for v in values]
+    flat = torch.cat([grad.float() for grad in grads])
+    dist.all_reduce(flat)
+    flat /= _world_size()
+    for value, grad in zip(values, flat.split([v.numel() for v in values]), strict=True):
+        value.grad = grad.to(value.dtype)
+
+
+def _summary(updates: list[tuple[int, list[LayerUpdate]]]) -> dict[str, float]:
+    """Figures of the updates since the last log: sums over updates, state after the last one."""
+    last = updates[-1][1]
+    links = sum(row.n_links for row in last)
+    total = sum(row.n_links / row.density for row in last)
+    every = [row for _, rows in updates for row in rows]
+    return {
+        "topology_density": links / total,
+        "topology_removed": sum(row.removed for row in every),
+        "topology_regrown": sum(row.regrown for row in every),
+        "topology_itop": sum(row.itop * row.n_links / row.density for row in last) / total,
+    }
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the lines of a topology log that a resumed run will write again."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").split("\n")
+    kept = [line for line in lines if line and json.loads(line)["step"] <= step]
+    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def _refuse_without_links(checkpoint: str, layers: Mapping[str, nn.Module]) -> None:
+    """A resume must find every layer's links."""
+    saved: set[str] = set()
+    for path in Path(checkpoint).glob("*.safetensors"):
+        if path.name != EXPLORED_FILE:
+            with safe_open(path, framework="pt") as tensors:
+                saved.update(tensors.keys())
+    missing = [name for name in layers if f"{name}.col_indices" not in saved]
+    if missing:
+        raise ValueError(
+            f"{checkpoint} has no topology for {len(missing)} sparse layers (first: {missing[0]}): "
+            "it was written by a dense run or by another model, and cannot be resumed"
+        )
