@@ -83,7 +83,7 @@ class ChtsQuantizer(HfQuantizer):
                 dense.bias is not None,
                 dense_class=type(dense),
                 device="meta",
-                dtype=dense.weight.dtype,  # type: ignore[arg-type]
+                dtype=dense.weight.dtype,
             )
             model.set_submodule(name, sparse)
         return model
@@ -215,7 +215,7 @@ def _count_of(saved: str, name: str, counts: Mapping[str, int]) -> int:
 
 
 def _refuse_other_shape(name: str, dense: nn.Module, out_features: int, in_features: int) -> None:
-    rows, columns = dense.weight.shape  # type: ignore[union-attr,misc]
+    rows, columns = dense.weight.shape
     if {rows, columns} != {out_features, in_features}:
         raise ValueError(
             f"the checkpoint's {name} is {out_features} x {in_features}, the model's "

@@ -43,7 +43,7 @@ class Finding:
     @property
     def shape(self) -> tuple[int, int]:
         """(out_features, in_features)."""
-        rows, columns = self.module.weight.shape  # type: ignore[union-attr,misc]
+        rows, columns = self.module.weight.shape
         return (columns, rows) if isinstance(self.module, Conv1D) else (rows, columns)
 
 
@@ -66,7 +66,9 @@ def find_linears(
     names = _names_by_module(model)
     every = [name for group in names.values() for name in group]
     if not every:
-        raise ValueError(f"nothing to patch: {type(model).__name__} has no nn.Linear or Conv1D layer")
+        raise ValueError(
+            f"nothing to patch: {type(model).__name__} has no nn.Linear or Conv1D layer"
+        )
     for pattern in (*include, *exclude):
         if not any(_matches(pattern, name) for name in every):
             raise ValueError(

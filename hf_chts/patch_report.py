@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from hf_chts.config import SparsityConfig
+from hf_chts.layers.sparse_linear import SparseLinear
 from hf_chts.linears import Finding, family
 
 
@@ -66,15 +67,26 @@ class PatchReport:
             out, inp = finding.shape
             n_links = counts.get(finding.name, out * inp)
             rows.append(LayerRow(finding.name, out, inp, finding.sparse, finding.reason, n_links))
-        tables = {
-            id(module.weight): module.weight.numel()
-            for module in model.modules()
-            if isinstance(module, nn.Embedding)
-        }
-        embeddings = sum(tables.values())
         everything = sum(parameter.numel() for parameter in model.parameters())
         sparse = sum(row.out_features * row.in_features for row in rows if row.sparse)
+        embeddings = _embedding_parameters(model)
         return cls(tuple(rows), config, embeddings, everything - embeddings - sparse)
+
+    @classmethod
+    def of_sparse(cls, model: nn.Module, config: SparsityConfig) -> PatchReport:
+        """Describe a model that is sparse already, with the links it really has."""
+        rows = []
+        for name, module in model.named_modules():
+            if isinstance(module, SparseLinear):
+                out, inp = module.out_features, module.in_features
+                rows.append(LayerRow(name, out, inp, True, "linear layer", module.nnz))
+            elif type(module) is nn.Linear:
+                out, inp = module.weight.shape
+                rows.append(LayerRow(name, out, inp, False, "left dense", out * inp))
+        everything = sum(parameter.numel() for parameter in model.parameters())
+        links = sum(row.n_links for row in rows if row.sparse)
+        embeddings = _embedding_parameters(model)
+        return cls(tuple(rows), config, embeddings, everything - embeddings - links)
 
     @property
     def sparse_links(self) -> int:
@@ -106,7 +118,7 @@ class PatchReport:
         for row in self.rows:
             key = (family(row.name), row.out_features, row.in_features, row.sparse, row.reason)
             groups.setdefault(key, []).append(row)
-        table = [("linear layers", "out x in", "links", "density", "state")]
+        table: list[tuple[str, ...]] = [("linear layers", "out x in", "links", "density", "state")]
         for (name, out, inp, sparse, reason), rows in groups.items():
             n_links = sum(row.n_links for row in rows)
             density = n_links / sum(row.out_features * row.in_features for row in rows)
@@ -133,6 +145,12 @@ class PatchReport:
         return _aligned(table, "<>>>")
 
 
+def _embedding_parameters(model: nn.Module) -> int:
+    """Numbers in embedding tables, a shared table counted once."""
+    tables = (module.weight for module in model.modules() if isinstance(module, nn.Embedding))
+    return sum({id(table): table.numel() for table in tables}.values())
+
+
 def _spec(spec: object) -> str:
     """A rule and its parameters in few words."""
     if not isinstance(spec, dict):
@@ -145,7 +163,10 @@ def _aligned(table: list[tuple[str, ...]], alignment: str) -> str:
     """Columns as wide as their widest cell, with a rule under the header."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True))
+        "  ".join(
+            f"{cell:{side}{width}}"
+            for cell, side, width in zip(row, alignment, widths, strict=True)
+        )
         for row in table
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

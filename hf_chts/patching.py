@@ -42,26 +42,42 @@ def sparsify(model: nn.Module, config: SparsityConfig | None = None) -> PatchRep
         ValueError: If the model is sparse already, nothing is left to patch, a pattern matches
             nothing, the method or a rule is unknown, or a layer would have no link.
     """
-    config = resolve(_settle_start(model, config or SparsityConfig()))
-    check_rules(config)
-    if sparse_layers(model):
-        raise ValueError("the model is sparse already: call hf_chts.densify(model) first")
-    findings = find_linears(model, config.include, config.exclude)
+    report, chosen, config = plan(model, config or SparsityConfig())
     if config.method == "dense":  # the baseline: nothing changes, trainers know it is meant
         model.sparsity_config = config  # type: ignore[assignment]
-        dense = [dataclasses.replace(f, sparse=False, reason="method dense") for f in findings]
-        return PatchReport.of(model, dense, {}, config)
-    chosen = [finding for finding in findings if finding.sparse]
+        return report
     _refuse_meta(chosen)
-    counts = link_counts({f.name: f.shape for f in chosen}, config, progress=0.0)
+    counts = {row.name: row.n_links for row in report.rows}
     rule = initial.make(config.initial or "er")
     made = {f.name: _make_sparse(f, counts[f.name], rule, config) for f in chosen}
-    report = PatchReport.of(model, findings, counts, config)
     for finding in chosen:
         for name in finding.names:
             model.set_submodule(name, made[finding.name])
     remember(model, config)
     return report
+
+
+def plan(
+    model: nn.Module, config: SparsityConfig
+) -> tuple[PatchReport, list[Finding], SparsityConfig]:
+    """What :func:`sparsify` would do; works on a model without data (meta device), too.
+
+    Returns:
+        The report, the layers that become sparse, and the configuration with nothing left open.
+
+    Raises:
+        ValueError: As :func:`sparsify`.
+    """
+    config = resolve(_settle_start(model, config))
+    check_rules(config)
+    if sparse_layers(model):
+        raise ValueError("the model is sparse already: call hf_chts.densify(model) first")
+    findings = find_linears(model, config.include, config.exclude)
+    if config.method == "dense":
+        findings = [dataclasses.replace(f, sparse=False, reason="method dense") for f in findings]
+    chosen = [finding for finding in findings if finding.sparse]
+    counts = link_counts({f.name: f.shape for f in chosen}, config, progress=0.0)
+    return PatchReport.of(model, findings, counts, config), chosen, config
 
 
 @torch.no_grad()
@@ -101,7 +117,7 @@ def remember(model: nn.Module, config: SparsityConfig) -> None:
 
 def _refuse_meta(findings: list[Finding]) -> None:
     for finding in findings:
-        if finding.module.weight.device.type == "meta":  # type: ignore[union-attr]
+        if finding.module.weight.device.type == "meta":
             raise ValueError(f"{finding.name} has no data (meta device): load the weights first")
 
 
@@ -114,7 +130,9 @@ def _settle_start(model: nn.Module, config: SparsityConfig) -> SparsityConfig:
     return dataclasses.replace(config, weight_init="keep", initial=config.initial or "magnitude")
 
 
-def _make_sparse(finding: Finding, n_links: int, rule: Rule, config: SparsityConfig) -> SparseLinear:
+def _make_sparse(
+    finding: Finding, n_links: int, rule: Rule, config: SparsityConfig
+) -> SparseLinear:
     """Draw the links and weights of one layer."""
     dense = finding.module
     out_features, in_features = finding.shape
@@ -143,7 +161,7 @@ def _make_sparse(finding: Finding, n_links: int, rule: Rule, config: SparsityCon
     if layer.bias is not None:
         layer.bias = dense.bias  # type: ignore[assignment]
     for parameter in layer.parameters():
-        parameter._is_hf_initialized = True  # type: ignore[attr-defined]
+        parameter._is_hf_initialized = True
     return layer.train(dense.training)
 
 

@@ -291,7 +291,7 @@ def _refuse_foreign_state(
 
 
 def _move_links(layer: SparseLinear, positions: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """Put the links at ``positions``: those that stay keep weight and state, new ones start at 0."""
+    """Put the links at ``positions``: those that stay keep weight and state, new ones have 0."""
     old = layer.positions
     place = torch.searchsorted(old, positions).clamp_max_(old.numel() - 1)
     stays = old[place] == positions

@@ -70,26 +70,25 @@ class _SparseTraining:
         encodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
         if encodes and not smooths and self.compute_loss_func is None:
             self.compute_loss_func = per_token_loss
-        self.add_callback(_EvolveTopology(self))  # type: ignore[attr-defined]
+        self.add_callback(_EvolveTopology(self))
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Add the decoder's inputs where the labels are kept from the model."""
-        if self.compute_loss_func is not None and "labels" in inputs:
-            if hasattr(self.model, "prepare_decoder_input_ids_from_labels"):
-                shift = self.model.prepare_decoder_input_ids_from_labels
-                inputs.setdefault("decoder_input_ids", shift(labels=inputs["labels"]))
-        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
+        if self.compute_loss_func is not None and shift is not None and "labels" in inputs:
+            inputs.setdefault("decoder_input_ids", shift(labels=inputs["labels"]))
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """The usual optimizer, with link weights in groups of their own."""
         fresh = self.optimizer is None
-        optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
+        optimizer = super().create_optimizer(*args, **kwargs)
         if fresh:
             separate_sparse_groups(_innermost(optimizer), sparse_layers(self.model))
         return optimizer
 
     def _prepare_for_training(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
-        prepared = super()._prepare_for_training(max_steps, *args, **kwargs)  # type: ignore[misc]
+        prepared = super()._prepare_for_training(max_steps, *args, **kwargs)
         if _world_size() > 1:
             _broadcast_layers(sparse_layers(self.model))
         optimizer = _innermost(self.optimizer)
@@ -101,7 +100,7 @@ class _SparseTraining:
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after the last one, link gradients are averaged over ranks."""
-        loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        loss: Tensor = super().training_step(*args, **kwargs)
         if _world_size() > 1 and self.accelerator.sync_gradients:
             _average_gradients(sparse_layers(self.model))
         return loss
@@ -122,10 +121,10 @@ class _SparseTraining:
         if "loss" in logs and self._updates:
             logs = {**logs, **_summary(self._updates)}
             self._updates.clear()
-        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+        super().log(logs, *args, **kwargs)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
+        super()._save_optimizer_and_scheduler(output_dir)
         explored = {name: layer.explored for name, layer in sparse_layers(self.model).items()}
         known = {name: bits for name, bits in explored.items() if bits is not None}
         if self.args.should_save and known:
@@ -134,16 +133,16 @@ class _SparseTraining:
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         layers = sparse_layers(self.model)
         _refuse_without_links(resume_from_checkpoint, layers)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
         explored = os.path.join(resume_from_checkpoint, EXPLORED_FILE)
         if os.path.isfile(explored):
             for name, bits in load_file(explored).items():
                 layers[name].explored = bits.to(layers[name].values.device)
 
     def _load_best_model(self) -> None:
-        super()._load_best_model()  # type: ignore[misc]
-        optimizer = _innermost(self.optimizer) if self.optimizer is not None else None
-        for layer in sparse_layers(self.model).values() if optimizer is not None else ():
+        super()._load_best_model()
+        optimizer = _innermost(self.optimizer)
+        for layer in sparse_layers(self.model).values():
             state = optimizer_state(optimizer, layer.values)
             if any(tensor.shape != layer.values.shape for _, tensor in state):
                 optimizer.state.pop(layer.values, None)

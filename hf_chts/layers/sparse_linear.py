@@ -20,7 +20,7 @@ class SparseLinear(nn.Module):
         values: Weights of the active links, row by row, shape (n_links,); the only weight
             parameter, so gradients and optimizer state have its size, too.
         crow_indices: Start of each output neuron's links in ``values``, int32, shape (out + 1,).
-        col_indices: Input neuron of each link, int16 (int32 beyond 32,768 inputs), shape (n_links,).
+        col_indices: Input neuron of each link, int16 (int32 beyond 32,768 inputs), (n_links,).
         bias: Bias of the output neurons, shape (out,), or None.
         dense_class: Class of the layer that stood here (``nn.Linear``, or GPT-2's ``Conv1D``).
         capture_dense_grad: While True, every backward adds the gradient of all links, active or
@@ -81,7 +81,7 @@ class SparseLinear(nn.Module):
         """
         stand_in = self.values.detach().new_full((), torch.nan)
         stand_in = stand_in.expand(self.out_features, self.in_features)
-        stand_in._is_hf_initialized = True  # type: ignore[attr-defined]  # no init writes into it
+        stand_in._is_hf_initialized = True  # no init writes into it
         return stand_in
 
     @property
@@ -104,7 +104,8 @@ class SparseLinear(nn.Module):
 
     def to_dense(self) -> Float[Tensor, "out in"]:
         """The weight as a dense matrix, differentiable."""
-        return self.scatter(self.values)
+        dense_weight: Tensor = self.scatter(self.values)
+        return dense_weight
 
     @torch.no_grad()
     def set_links(
@@ -142,6 +143,9 @@ class SparseLinear(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         if self.capture_dense_grad and torch.is_grad_enabled():
             return self._forward_capturing(x)
+        return self._multiply(x)
+
+    def _multiply(self, x: Tensor) -> Tensor:
         y: Tensor = self._compute.linear(
             x, self.values, self.bias, self._index, self.out_features, self.in_features
         )
@@ -150,10 +154,7 @@ class SparseLinear(nn.Module):
     @torch.compiler.disable
     def _forward_capturing(self, x: Tensor) -> Tensor:
         """Forward of the few steps whose backward also collects the dense gradient."""
-        y = self._compute.linear(
-            x, self.values, self.bias, self._index, self.out_features, self.in_features
-        )
-        captured: Tensor = _CaptureDenseGrad.apply(x, y, self)
+        captured: Tensor = _CaptureDenseGrad.apply(x, self._multiply(x), self)
         return captured
 
     def _apply(self, fn: Any, recurse: bool = True) -> SparseLinear:

@@ -11,7 +11,9 @@ more ends of layers, and a neuron has a link on it when it has one at any of its
 ``index`` maps neurons of the group to neurons of the layer. It picks a part of a fused layer,
 ``End("qkv", "out", torch.arange(2 * d, 3 * d))``, and serves shared heads: with two query heads
 on one key head of width h, ``[[End("k", "out")], [End("q", "out", torch.arange(h)),
-End("q", "out", torch.arange(h, 2 * h))]]``.
+End("q", "out", torch.arange(h, 2 * h))]]``. Rotary embeddings turn neurons ``j`` and ``j + h / 2``
+of a head into each other, so such a pair counts as one neuron: two ends, first and second halves,
+on the query's side and two on the key's.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def _sigmoid(progress: float, start: float, end: float) -> float:
     def sigma(x: float) -> float:
         return 1 / (1 + math.exp(-2 * _STEEPNESS * (x - 0.5)))
 
-    share = (sigma(progress) - sigma(0)) / (sigma(1) - sigma(0))
+    share = (sigma(progress) - sigma(0.0)) / (sigma(1.0) - sigma(0.0))
     return _linear(share, start, end)
 
 

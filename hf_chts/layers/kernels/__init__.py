@@ -13,13 +13,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-from hf_chts.layers.kernels import dense
-try:
-    from hf_chts.layers.kernels import native
-    native.why_unavailable
-except (ImportError, AttributeError):
-    class native:
-        why_unavailable = staticmethod(lambda v: 'not built')
+from hf_chts.layers.kernels import dense, native
 
 _said: set[str] = set()
 

@@ -33,7 +33,7 @@ def csti(site: Site) -> Bool[Tensor, "out in"]:
         raise ValueError(
             "csti needs input features over a calibration set; got a Site without inputs"
         )
-    if inputs.ndim != 2 or inputs.shape[1] != site.in_features or len(inputs) < 2:
+    if inputs.shape[1:] != (site.in_features,) or len(inputs) < 2:
         raise ValueError(
             f"csti needs inputs of shape (samples >= 2, {site.in_features}); "
             f"got {tuple(inputs.shape)}"

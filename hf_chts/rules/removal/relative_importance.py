@@ -21,7 +21,8 @@ def relative_importance(links: Links, alpha: float = 0.0) -> Float[Tensor, "out 
     counts as 0.
 
     Source: Zhang et al., Plug-and-Play, ICLR 2024 (RI); Zhang et al., CHTs, NeurIPS
-    2025, arXiv 2501.19107 (the mixture).
+    2025, arXiv 2501.19107 (the mixture). Deviation: the authors' code adds 1e-5 to the
+    sums, here they are exact.
 
     Args:
         links: The layer; inactive weights are 0.

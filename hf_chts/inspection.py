@@ -1,0 +1,60 @@
+"""A look at a model or recipe: which linear layers are, or would be, sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+)
+
+from hf_chts.checkpoint import NAME, from_pretrained
+from hf_chts.config import SparsityConfig
+from hf_chts.patch_report import PatchReport
+from hf_chts.patching import plan
+from hf_chts.translation.recipe import load_recipe
+
+
+def inspect_model(model: str, overrides: Sequence[str] = ()) -> PatchReport:
+    """Report on a recipe, a model or a hub id. Weights of dense models are not even loaded.
+
+    Args:
+        model: Path of a recipe (``.yaml``), folder of a model or of a finished run, or hub id.
+        overrides: Changes ``section.key=value`` to a recipe.
+
+    Raises:
+        ValueError: If nothing can be patched, or the recipe is not sound.
+    """
+    if model.endswith((".yaml", ".yml")):
+        recipe = load_recipe(model, overrides)
+        section = recipe.model
+        if section.pretrained is not None:
+            return _would_be(AutoConfig.from_pretrained(section.pretrained), recipe.sparsity)
+        config = AutoConfig.for_model(section.family, **section.config)
+        config.vocab_size = config.decoder_vocab_size = recipe.tokenizer.vocab_size
+        config.pad_token_id = 0
+        return _would_be(config, recipe.sparsity)
+    if overrides:
+        raise ValueError(f"changes go with a recipe, and {model} is none: {' '.join(overrides)}")
+    folder = Path(model) / "model"
+    path = str(folder) if folder.is_dir() else model
+    config = AutoConfig.from_pretrained(path)
+    if (getattr(config, "quantization_config", None) or {}).get("quant_method") == NAME:
+        sparse = from_pretrained(path)
+        return PatchReport.of_sparse(sparse, sparse.sparsity_config)
+    return _would_be(config, SparsityConfig())
+
+
+def _would_be(config: Any, sparsity: SparsityConfig) -> PatchReport:
+    """The plan for a model of this configuration, made without memory for its weights."""
+    for auto in (AutoModelForSeq2SeqLM, AutoModelForCausalLM, AutoModel):
+        if type(config) in auto._model_mapping:
+            with torch.device("meta"):
+                return plan(auto.from_config(config), sparsity)[0]
+    raise ValueError(f"no model class for a {type(config).__name__}")

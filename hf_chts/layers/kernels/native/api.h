@@ -1,0 +1,77 @@
+// What the parts of the binary say to each other: the index of a layer, the jobs, the kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// The links that one row (or column) has in one block. See kernels.cpp.
+struct Segment {
+    int32_t start;          // where its first link stands in row-major order
+    uint32_t line : 23;     // which row (in the column view: which column)
+    uint32_t n_links : 9;   // at most MAX_BLOCK
+};
+static_assert(sizeof(Segment) == 8, "a segment is 8 bytes");
+constexpr int MAX_BLOCK = 256;
+constexpr int64_t MAX_LINES = 1 << 23;
+
+// First segment and first link of a block; one more entry closes the last block.
+struct Block {
+    int32_t segment;
+    int32_t link;
+};
+
+// All links, sorted by block, then by segment; see kernels.cpp.
+struct View {
+    const Block* blocks;
+    const Segment* segments;
+    const uint8_t* offsets;  // of each link: its place in the block
+    const int32_t* order;    // of each link: its place in row-major order (column view only)
+    int64_t n_blocks;
+};
+
+// The links of a layer in row-major order.
+struct Layer {
+    int64_t out, in, n_links;
+    const int32_t* row_starts;
+    const void* columns;
+    bool wide_columns;  // int32, not int16
+};
+
+// y = x W^T + bias. Rows of x lie `x_stride` numbers apart; y is contiguous.
+struct Forward {
+    Layer layer;
+    View rows;
+    int64_t tokens;
+    const void* x;
+    int64_t x_stride;
+    const float *values, *bias;  // bias may be null
+    void* y;
+    bool is_bfloat16;  // x and y
+    int threads;
+};
+
+// dx = dy W, dvalues = dy^T x at the links, dbias = sum of dy. Each of the three may be null.
+struct Backward {
+    Layer layer;  // its sizes only
+    View columns;
+    int64_t tokens;
+    const void *x, *dy;
+    int64_t x_stride, dy_stride;
+    const float* values;
+    void* dx;
+    float *dvalues, *dbias;
+    bool is_bfloat16;  // x, dy and dx
+    int threads;
+};
+
+// One instruction set's kernels.
+struct Kernels {
+    const char* name;
+    int block;  // rows or columns in a block of an index built for it
+    void (*forward)(const Forward&);
+    void (*forward_few)(const Forward&);
+    void (*backward)(const Backward&);
+};
+constexpr int64_t FEW_TOKENS = 16;  // up to here forward_few is the faster one
+
+extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512;

@@ -1,0 +1,84 @@
+// The plain C interface that Python calls through ctypes, and the choice of instruction set.
+#include <algorithm>
+#include <cstring>
+
+#include "api.h"
+#include "index.h"
+
+namespace {
+
+const Kernels* chosen = nullptr;
+
+bool runs_here(const Kernels& kernels) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (&kernels == &kernels_avx512) {
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    }
+    if (&kernels == &kernels_avx2) {
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    }
+#endif
+    return &kernels == &kernels_baseline;
+}
+
+// A thread is worth waking for about this many multiply-adds.
+int useful_threads(int64_t links, int64_t tokens, int threads) {
+    int64_t useful = links * tokens / 30000 + 1;
+    return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, useful)));
+}
+
+}  // namespace
+
+#pragma GCC visibility push(default)  // the rest of the binary is hidden
+extern "C" {
+
+// Picks the best kernels for this machine, or those called `name`. Null if there are none.
+const char* hf_chts_choose(const char* name) {
+#if defined(__x86_64__)
+    const Kernels* all[] = {&kernels_avx512, &kernels_avx2, &kernels_baseline};
+#else
+    const Kernels* all[] = {&kernels_baseline};
+#endif
+    for (const Kernels* kernels : all) {
+        if (!runs_here(*kernels) || (*name && strcmp(name, kernels->name) != 0)) continue;
+        chosen = kernels;
+        return kernels->name;
+    }
+    return nullptr;
+}
+
+int64_t hf_chts_max_lines() { return MAX_LINES; }
+
+int64_t hf_chts_index_bytes(int64_t out, int64_t in, int64_t n_links) {
+    return layout_of(out, in, n_links, chosen->block).bytes;
+}
+
+bool hf_chts_build_index(int64_t out, int64_t in, int64_t n_links, const int32_t* row_starts,
+                         const void* columns, bool wide_columns, void* index) {
+    return build_index({out, in, n_links, row_starts, columns, wide_columns}, chosen->block, index);
+}
+
+void hf_chts_forward(int64_t out, int64_t in, int64_t n_links, const int32_t* row_starts,
+                     const void* columns, bool wide_columns, const void* index, int64_t tokens,
+                     const void* x, int64_t x_stride, const float* values, const float* bias,
+                     void* y, bool is_bfloat16, int threads) {
+    Layer layer = {out, in, n_links, row_starts, columns, wide_columns};
+    Forward job = {layer,  row_view(layer, chosen->block, index), tokens, x, x_stride, values,
+                   bias,   y, is_bfloat16, useful_threads(n_links, tokens, threads)};
+    tokens <= FEW_TOKENS ? chosen->forward_few(job) : chosen->forward(job);
+}
+
+void hf_chts_backward(int64_t out, int64_t in, int64_t n_links, const void* index, int64_t tokens,
+                      const void* x, int64_t x_stride, const void* dy, int64_t dy_stride,
+                      const float* values, void* dx, float* dvalues, float* dbias,
+                      bool is_bfloat16, int threads) {
+    Layer layer = {out, in, n_links, nullptr, nullptr, false};
+    Backward job = {layer, column_view(layer, chosen->block, index), tokens, x, dy, x_stride,
+                    dy_stride, values, dx, dvalues, dbias, is_bfloat16,
+                    useful_threads(n_links, tokens, threads)};
+    chosen->backward(job);
+}
+}
+#pragma GCC visibility pop

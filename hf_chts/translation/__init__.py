@@ -1,0 +1,1 @@
+"""Translation: data, tokenizers, decoding, scores, and an embedded corpus."""

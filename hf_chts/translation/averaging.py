@@ -1,0 +1,46 @@
+"""Averaging the last checkpoints of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from hf_chts.methods import resolve
+from hf_chts.translation.recipe import Recipe
+
+
+def refuse_moving_links(recipe: Recipe) -> None:
+    """Refuse to average checkpoints whose links differ: their average would not be as sparse.
+
+    Raises:
+        ValueError: If ``training.average_last`` reaches back before the last topology update.
+    """
+    training, config = recipe.training, resolve(recipe.sparsity)
+    if not training.average_last or config.removal is None:
+        return
+    first = training.max_steps - (training.average_last - 1) * training.evaluate_every
+    stop = int(config.stop_fraction * training.max_steps)
+    if first < stop - stop % config.update_interval:
+        raise ValueError(
+            f"training.average_last={training.average_last} reaches back to step {first}, but "
+            f"links move until step {stop}: average fewer checkpoints, evaluate more often, or "
+            "lower sparsity.stop_fraction"
+        )
+
+
+@torch.no_grad()
+def average_checkpoints(model: Any, folder: Path, count: int) -> None:
+    """Put the mean of the last ``count`` checkpoints into the model; they share one topology."""
+    paths = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    states = [load_file(path / "model.safetensors") for path in paths[-count:]]
+    mean = {}
+    for key, last in states[-1].items():
+        if last.is_floating_point():
+            total = torch.stack([state[key].double() for state in states]).mean(0)
+            mean[key] = total.to(last.dtype)
+        else:
+            mean[key] = last
+    model.load_state_dict(mean, strict=False)

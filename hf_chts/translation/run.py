@@ -1,0 +1,248 @@
+"""The main job: from a recipe to a trained sparse translation model, its scores and its files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+import yaml
+from rich.console import Console
+from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainingArguments
+
+from hf_chts.patching import sparsify
+from hf_chts.trainer import LOG_FILE
+from hf_chts.translation.averaging import average_checkpoints, refuse_moving_links
+from hf_chts.translation.batches import Collator
+from hf_chts.translation.bleu import Scores, score
+from hf_chts.translation.data import DataSource, load_pairs
+from hf_chts.translation.decode import translate
+from hf_chts.translation.encode import EncodedText, encode
+from hf_chts.translation.model import make_model, make_tokenizers
+from hf_chts.translation.model_card import write_model_card
+from hf_chts.translation.progress import ShowProgress
+from hf_chts.translation.recipe import EvaluationSection, Recipe
+from hf_chts.translation.run_folder import RunFolder, environment
+from hf_chts.translation.sizes import Sizes
+from hf_chts.translation.tokenizer import TokenizerPair
+from hf_chts.translation.training import TranslationTrainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a finished run has to show.
+
+    Attributes:
+        scores: Scores of each test set by name.
+        sizes: The model beside the dense one.
+        examples: Source, translation and reference of the first test sentences.
+        seconds: Wall time of the training itself.
+    """
+
+    scores: dict[str, Scores]
+    sizes: Sizes
+    examples: list[tuple[str, str, str]]
+    seconds: float
+
+
+def train(
+    recipe: Recipe, output: str | Path, *, resume: bool = False, overwrite: bool = False
+) -> Result:
+    """Run a recipe from its text to its scores.
+
+    Args:
+        recipe: What to train; see :func:`hf_chts.translation.recipe.load_recipe`.
+        output: Folder of the run; :class:`RunFolder` says what lies in it.
+        resume: Go on from the last checkpoint of an interrupted run.
+        overwrite: Replace a run that lies in the folder.
+
+    Raises:
+        ValueError: If the recipe, its data or the folder do not fit; before training starts.
+    """
+    refuse_moving_links(recipe)
+    folder = RunFolder(Path(output))
+    sets = {name: load_pairs(source) for name, source in recipe.data.test.items()}
+    text = load_pairs(recipe.data.train)
+    validation_text = load_pairs(recipe.data.validation)
+    args = _training_arguments(recipe, folder)
+    main = args.process_index == 0
+    checkpoint = None
+    with args.main_process_first(local=False):
+        if main:
+            checkpoint = folder.prepare(recipe, resume=resume, overwrite=overwrite)
+        elif resume:
+            checkpoint = folder.prepare(recipe, resume=True, overwrite=False)
+        if folder.tokenizer.is_dir():
+            tokenizers = TokenizerPair.load(
+                folder.tokenizer, recipe.tokenizer.source_code, recipe.tokenizer.target_code
+            )
+        else:
+            tokenizers = make_tokenizers(recipe, text)
+            tokenizers.save(folder.tokenizer)
+    console = Console(quiet=not main, highlight=False)
+    encoded = encode(text, tokenizers, recipe.data.max_length)
+    validation = encode(validation_text, tokenizers, recipe.data.max_length)
+    console.print(f"{encoded.left_out}\n{validation.left_out}\n")
+    transformers.set_seed(recipe.training.seed)
+    model = make_model(recipe, tokenizers)
+    patching = sparsify(model, recipe.sparsity)
+    console.print(f"{patching}\n", soft_wrap=True)
+    if main:
+        (folder.path / "patching.txt").write_text(f"{patching}\n", encoding="utf-8")
+        folder.write_json("environment.json", environment())
+    trainer = TranslationTrainer(
+        recipe,
+        tokenizers,
+        validation_text,
+        model=model,
+        args=args,
+        train_dataset=encoded,
+        eval_dataset=validation,
+        data_collator=Collator.of(model, tokenizers, 8 if torch.cuda.is_available() else 1),
+        callbacks=[ShowProgress()],
+    )
+    seconds = _fit(trainer, folder, checkpoint)
+    if not main:
+        return Result({}, Sizes.of(model, folder.model), [], seconds)
+    return _finish(recipe, folder, model, tokenizers, sets, encoded, seconds)
+
+
+def _training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
+    training = recipe.training
+    by_bleu = training.best_by == "bleu"
+    averages = training.average_last > 0
+    return Seq2SeqTrainingArguments(
+        output_dir=str(folder.checkpoints),
+        max_steps=training.max_steps,
+        gradient_accumulation_steps=training.accumulation,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="constant" if "noam" in training.schedule else training.schedule,
+        warmup_steps=training.warmup_steps,
+        adam_beta1=training.betas[0],
+        adam_beta2=training.betas[1],
+        adam_epsilon=training.epsilon,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.clip,
+        bf16=training.precision == "bf16",
+        gradient_checkpointing=training.gradient_checkpointing,
+        eval_strategy="steps",
+        eval_steps=training.evaluate_every,
+        save_strategy="steps",
+        save_steps=training.evaluate_every,
+        save_total_limit=max(2, training.average_last),
+        load_best_model_at_end=not averages,
+        metric_for_best_model="eval_bleu" if by_bleu else "eval_loss",
+        greater_is_better=by_bleu,
+        logging_steps=max(1, min(100, training.evaluate_every // 5)),
+        seed=training.seed,
+        disable_tqdm=True,
+        report_to=[],
+        use_cpu=not torch.cuda.is_available(),
+        remove_unused_columns=False,
+    )
+
+
+def _fit(trainer: TranslationTrainer, folder: RunFolder, checkpoint: str | None) -> float:
+    """Train, settle on the weights to keep, and save them; the seconds it took."""
+    trainer.remove_callback(transformers.PrinterCallback)
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.perf_counter() - start
+    if trainer.args.process_index != 0:
+        return seconds
+    if trainer.recipe.training.average_last:
+        average_checkpoints(trainer.model, folder.checkpoints, trainer.recipe.training.average_last)
+    trainer.model.save_pretrained(folder.model)
+    trainer.tokenizers.save(folder.model)
+    with open(folder.path / "metrics.jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
+    log = folder.checkpoints / LOG_FILE
+    if log.is_file():
+        (folder.path / LOG_FILE).write_bytes(log.read_bytes())
+    return seconds
+
+
+def _finish(
+    recipe: Recipe,
+    folder: RunFolder,
+    model: Any,
+    tokenizers: TokenizerPair,
+    sets: dict[str, Any],
+    encoded: EncodedText,
+    seconds: float,
+) -> Result:
+    """Translate and score the test sets, and write the records of the run."""
+    (folder.path / "translations").mkdir(exist_ok=True)
+    scores: dict[str, Scores] = {}
+    examples: list[tuple[str, str, str]] = []
+    for name, text in sets.items():
+        hypotheses = run_translation(model, tokenizers, text.source, recipe.evaluation)
+        lines = "".join(line + "\n" for line in hypotheses)
+        (folder.path / "translations" / f"{name}.txt").write_text(lines, encoding="utf-8")
+        scores[name] = score(hypotheses, text.target, recipe.data.target_lang)
+        examples = examples or list(zip(text.source, hypotheses, text.target, strict=True))[:10]
+    sizes = Sizes.of(model, folder.model)
+    folder.write_json("sizes.json", sizes.as_dict())
+    write_model_card(folder.model, recipe, model, scores, sizes, encoded.left_out.n_kept)
+    record = {name: s.as_dict() for name, s in scores.items()}
+    folder.write_json("bleu.json", {"test": record, "training_seconds": round(seconds, 1)})
+    return Result(scores, sizes, examples, seconds)
+
+
+def run_translation(
+    model: Any, tokenizers: TokenizerPair, sentences: list[str], evaluation: EvaluationSection
+) -> list[str]:
+    """Translate with a recipe's decoding settings."""
+    return translate(
+        model,
+        tokenizers,
+        sentences,
+        beams=evaluation.beams,
+        length_penalty=evaluation.length_penalty,
+        max_tokens=evaluation.batch_tokens,
+    )
+
+
+def load_model(directory: str | Path) -> tuple[Any, TokenizerPair]:
+    """A model, sparse or dense, and its tokenizers, from a run's folder or a model's.
+
+    Raises:
+        ValueError: If there is no model.
+    """
+    path, codes = Path(directory), (None, None)
+    if (path / "model").is_dir():
+        section = yaml.safe_load(RunFolder(path).recipe.read_text(encoding="utf-8"))["tokenizer"]
+        codes = (section.get("source_code"), section.get("target_code"))
+        path = path / "model"
+    elif path.is_dir() and not (path / "config.json").is_file():
+        raise ValueError(f"{directory} holds no model: give the folder of a finished run or model")
+    model = AutoModelForSeq2SeqLM.from_pretrained(path)
+    if torch.cuda.is_available():
+        model = model.cuda()
+    return model.eval(), TokenizerPair.load(path, *codes)
+
+
+def evaluate(
+    directory: str | Path, source: DataSource, target_lang: str, evaluation: EvaluationSection
+) -> tuple[Scores, list[str]]:
+    """Score a trained model on parallel text.
+
+    Returns:
+        The scores and the translations.
+    """
+    model, tokenizers = load_model(directory)
+    text = load_pairs(source)
+    hypotheses = run_translation(model, tokenizers, text.source, evaluation)
+    return score(hypotheses, text.target, target_lang), hypotheses
+
+
+def translate_stream(
+    directory: str | Path, lines: list[str], evaluation: EvaluationSection
+) -> list[str]:
+    """Translate lines with a trained model, in order."""
+    model, tokenizers = load_model(directory)
+    return run_translation(model, tokenizers, lines, evaluation)

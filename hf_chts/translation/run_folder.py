@@ -1,0 +1,165 @@
+"""The folder of a run: what lies where, and what may be written there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from hf_chts.translation.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run.
+
+    ``recipe.yaml`` the recipe with every value, ``environment.json`` versions and machine,
+    ``patching.txt`` which layers are sparse, ``tokenizer/``, ``checkpoints/`` to resume from,
+    ``topology.jsonl`` every topology update, ``metrics.jsonl`` losses, ``model/`` the result,
+    ``bleu.json`` scores with signatures, ``sizes.json``, and ``translations/`` of the test sets.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints to resume from."""
+        return self.path / "checkpoints"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizers of the run."""
+        return self.path / "tokenizer"
+
+    @property
+    def model(self) -> Path:
+        """The trained model with its tokenizers."""
+        return self.path / "model"
+
+    @property
+    def bleu(self) -> Path:
+        """Scores; there once a run is finished."""
+        return self.path / "bleu.json"
+
+    def prepare(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> str | None:
+        """Make the folder ready for a run.
+
+        Args:
+            recipe: What will run.
+            resume: Go on from the last checkpoint.
+            overwrite: Delete an earlier run that lies here.
+
+        Returns:
+            The checkpoint to resume from, or None to start anew.
+
+        Raises:
+            ValueError: If another run lies here and neither option was given, if there is nothing
+                to resume, or if the recipe differs from the one that was interrupted.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file: give a folder for the run")
+        if resume:
+            return self._checkpoint_of(recipe)
+        if self.path.is_dir() and any(self.path.iterdir()):
+            if not self.recipe.is_file():
+                raise ValueError(f"{self.path} holds other files: give a new or empty folder")
+            if not overwrite:
+                raise ValueError(
+                    f"{self.path} holds a run already: use --resume to go on with it, "
+                    "--overwrite to replace it, or another folder"
+                )
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
+        return None
+
+    def _checkpoint_of(self, recipe: Recipe) -> str | None:
+        if not self.recipe.is_file():
+            raise ValueError(f"{self.path} holds no run to resume: start it without --resume")
+        before = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+        differing = _differences(before, yaml.safe_load(recipe.to_yaml()))
+        if differing:
+            raise ValueError(
+                f"the recipe differs from the one in {self.path} in {', '.join(differing)}: "
+                "resume with the same recipe, or start a new run"
+            )
+        found = self.checkpoints.glob("checkpoint-*")
+        steps = sorted(int(path.name.rpartition("-")[2]) for path in found)
+        return str(self.checkpoints / f"checkpoint-{steps[-1]}") if steps else None
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Write plain data under a name of this folder."""
+        text = json.dumps(data, indent=2, ensure_ascii=False)
+        (self.path / name).write_text(text + "\n", encoding="utf-8")
+
+    def read_json(self, name: str) -> Any:
+        """Read what :meth:`write_json` wrote."""
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and command of this process, for the record of a run."""
+    packages = ("hf-chts", "torch", "transformers", "accelerate", "tokenizers", "sacrebleu")
+    return {
+        "command": " ".join(["hf-chts", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in packages},
+        "commit": _commit(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except ImportError:  # run from a source tree
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of this package's source tree, where it runs from one."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n"):
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _differences(before: Any, after: Any, where: str = "") -> list[str]:
+    """Dotted names of the settings in which two recipes differ."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if before == after else [where]
+    names = []
+    for key in dict.fromkeys((*before, *after)):
+        inner = f"{where}.{key}" if where else str(key)
+        names += _differences(before.get(key), after.get(key), inner)
+    return names

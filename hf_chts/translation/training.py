@@ -1,0 +1,150 @@
+"""The trainer of translation: token batches, noam schedules, exact validation loss, BLEU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+
+from hf_chts.rules.schedules import inoam, noam
+from hf_chts.trainer import SparseSeq2SeqTrainer
+from hf_chts.translation.batches import TokenBatchSampler, pack
+from hf_chts.translation.bleu import score
+from hf_chts.translation.data import ParallelText
+from hf_chts.translation.decode import translate
+from hf_chts.translation.encode import EncodedText
+from hf_chts.translation.loss import LabelSmoothedLoss
+from hf_chts.translation.recipe import Recipe
+from hf_chts.translation.tokenizer import TokenizerPair
+
+
+class _SetEpoch(TrainerCallback):
+    """Tells the sampler its epoch; on a resume with several processes nobody else does."""
+
+    def __init__(self, trainer: TranslationTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the epoch's batches are drawn."""
+        self.trainer.sampler.set_epoch(int(state.epoch or 0))
+
+
+class TranslationTrainer(SparseSeq2SeqTrainer):
+    """Trains one recipe; see :func:`hf_chts.translation.run.train`."""
+
+    sampler: TokenBatchSampler
+    lr_scheduler: Any
+    control: Any
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        tokenizers: TokenizerPair,
+        validation_text: ParallelText,
+        **kwargs: Any,
+    ) -> None:
+        self.recipe = recipe
+        self.tokenizers = tokenizers
+        self.validation_text = validation_text
+        loss = LabelSmoothedLoss(recipe.training.label_smoothing)
+        super().__init__(compute_loss_func=loss, **kwargs)
+        self.add_callback(_SetEpoch(self))
+
+    def get_train_dataloader(self) -> Any:
+        """Batches under the token budget, a function of seed and epoch alone."""
+        training = self.recipe.training
+        dataset: EncodedText = self.train_dataset
+        self.sampler = TokenBatchSampler(
+            dataset.lengths, training.batch_tokens, training.seed, self.args.world_size
+        )
+        loader: Any = DataLoader(dataset, batch_sampler=self.sampler, collate_fn=self.data_collator)
+        return self.accelerator.prepare(loader)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Noam and inoam; the other schedules are Transformers' own."""
+        training = self.recipe.training
+        if training.schedule not in ("noam", "inoam"):
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer, self._noam_factor
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _noam_factor(self, steps_done: int) -> float:
+        training, sparsity = self.recipe.training, self.recipe.sparsity
+        step, width = steps_done + 1, self.model.config.hidden_size
+        if training.schedule == "noam":
+            return noam(step, training.warmup_steps, width)
+        stop = int(sparsity.stop_fraction * training.max_steps)
+        last = stop - stop % sparsity.update_interval
+        return inoam(step, training.warmup_steps, width, sparsity.update_interval, last_update=last)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Validation loss per token, and BLEU where it chooses the best checkpoint."""
+        metrics = {"eval_loss": self._validation_loss()}
+        if self.recipe.training.best_by == "bleu":
+            metrics["eval_bleu"] = self._validation_bleu()
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _batches(self, dataset: EncodedText) -> Iterator[dict[str, torch.Tensor]]:
+        """This process's share of the validation batches, on its device."""
+        order = sorted(range(len(dataset)), key=dataset.lengths.__getitem__)
+        lengths = sorted(dataset.lengths)
+        budget = max(self.recipe.evaluation.batch_tokens, lengths[-1])
+        slices = pack(lengths, budget)
+        for batch in slices[self.args.process_index :: self.args.world_size]:
+            collated = self.data_collator([dataset[i] for i in order[batch]])
+            yield {key: tensor.to(self.args.device) for key, tensor in collated.items()}
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """Cross entropy per token over the whole set, without label smoothing."""
+        plain, model = LabelSmoothedLoss(0.0), self.model
+        training = model.training
+        model.eval()
+        sums = torch.zeros(2, dtype=torch.float64)
+        for batch in self._batches(self.eval_dataset):
+            labels = batch.pop("labels")
+            with self.compute_loss_context_manager(), self.accelerator.autocast():
+                outputs = model(**batch)
+            sums[0] += plain(outputs, labels, 1).double().cpu()
+            sums[1] += int((labels != -100).sum())
+        model.train(training)
+        if self.args.world_size > 1:
+            on_device = sums.to(self.args.device)
+            dist.all_reduce(on_device)
+            sums = on_device.cpu()
+        loss = float(sums[0] / sums[1])
+        return loss if math.isfinite(loss) else math.inf
+
+    def _validation_bleu(self) -> float:
+        """BLEU of the validation set, its sentences shared out over processes."""
+        text, evaluation = self.validation_text, self.recipe.evaluation
+        rank, world = self.args.process_index, self.args.world_size
+        mine = translate(
+            self.model,
+            self.tokenizers,
+            text.source[rank::world],
+            beams=evaluation.beams,
+            length_penalty=evaluation.length_penalty,
+            max_tokens=evaluation.batch_tokens,
+        )
+        shares: list[Any] = [mine]
+        if world > 1:
+            shares = [None] * world
+            dist.all_gather_object(shares, mine)
+        hypotheses = [""] * len(text.source)
+        for r, share in enumerate(shares):
+            hypotheses[r::world] = share
+        return score(hypotheses, text.target, self.recipe.data.target_lang).bleu.value

@@ -1,0 +1,78 @@
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from hf_chts.rules.distribution import densities
+
+SHAPES = {"q": (512, 512), "k": (64, 512), "up": (2048, 512), "down": (512, 2048)}
+
+
+def n_links(shapes, shares):
+    return sum(shares[name] * out * inp for name, (out, inp) in shapes.items())
+
+
+def total(shapes):
+    return sum(out * inp for out, inp in shapes.values())
+
+
+def test_uniform_is_the_same_everywhere():
+    assert set(densities(SHAPES, 0.1, "uniform").values()) == {0.1}
+
+
+def test_er_by_hand():
+    # Shares in proportion to out + in: 4 and 6 of 10 parts; 0.5 * (4 + 8) = 6 links.
+    assert densities({"a": (2, 2), "b": (2, 4)}, 0.5, "er") == pytest.approx(
+        {"a": 6 * 0.4 / 4, "b": 6 * 0.6 / 8}
+    )
+
+
+def test_saturated_layers_become_dense_and_the_rest_takes_what_is_left():
+    shares = densities({"tiny": (1, 4), "big": (100, 100)}, 0.9, "er")
+    assert shares["tiny"] == 1.0
+    assert shares["big"] == pytest.approx((0.9 * 10004 - 4) / 10000)
+
+
+def test_erk_equals_er_for_linear_layers():
+    assert densities(SHAPES, 0.1, "erk") == densities(SHAPES, 0.1, "er")
+
+
+@given(
+    st.dictionaries(
+        st.text("abc", min_size=1, max_size=3),
+        st.tuples(st.integers(1, 300), st.integers(1, 300)),
+        min_size=1,
+        max_size=6,
+    ),
+    st.floats(0.01, 1.0),
+    st.sampled_from(["uniform", "er", "erk"]),
+)
+def test_total_is_kept_and_no_layer_is_more_than_dense(shapes, density, how):
+    try:
+        shares = densities(shapes, density, how)
+    except ValueError as error:
+        assume("no link" not in str(error))
+        raise
+    assert list(shares) == list(shapes)
+    assert n_links(shapes, shares) == pytest.approx(density * total(shapes), rel=1e-9)
+    assert all(0 < share <= 1 for share in shares.values())
+
+
+@pytest.mark.parametrize("how", ["uniform", "er", "erk"])
+def test_full_density_is_dense(how):
+    assert densities(SHAPES, 1.0, how) == pytest.approx(dict.fromkeys(SHAPES, 1.0))
+
+
+@pytest.mark.parametrize("density", [0.0, -0.1, 1.1])
+def test_density_out_of_range_is_refused(density):
+    with pytest.raises(ValueError, match=r"density must be in \(0, 1\]"):
+        densities(SHAPES, density, "uniform")
+
+
+def test_unknown_distribution_is_refused():
+    with pytest.raises(ValueError, match="no distribution 'lamp'; known: er, erk, uniform"):
+        densities(SHAPES, 0.1, "lamp")
+
+
+def test_a_layer_without_links_is_named():
+    with pytest.raises(ValueError, match=r"layer 'gate' \(1 x 3\) would get no link"):
+        densities({"big": (100, 100), "gate": (1, 3)}, 0.1, "uniform")
