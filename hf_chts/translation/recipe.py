@@ -71,6 +71,8 @@ class DataSection:
         source_lang: Language of the source, for example ``"en"``; for reports.
         target_lang: Language of the target; chooses sacreBLEU's tokenizer.
         max_length: Longest side of a training pair in tokens; longer pairs are reported, left out.
+        root: Folder that the names of ``files`` and ``file`` start from; None: the recipe's own
+            folder where the files are there, else the working directory.
     """
 
     train: DataSource
@@ -79,6 +81,7 @@ class DataSection:
     source_lang: str = "en"
     target_lang: str = "de"
     max_length: int = 128
+    root: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -90,7 +93,19 @@ class DataSection:
             else from_mapping(DataSource, source, f"data.test.{name}.")
             for name, source in self.test.items()
         }
-        object.__setattr__(self, "test", sets)
+        object.__setattr__(self, "test", {n: self._rooted(source) for n, source in sets.items()})
+        for name in ("train", "validation"):
+            object.__setattr__(self, name, self._rooted(getattr(self, name)))
+        object.__setattr__(self, "root", None)  # the names hold it now
+
+    def _rooted(self, source: DataSource) -> DataSource:
+        if self.root is None:
+            return source
+        root = Path(self.root)
+        files = source.files and tuple(str(root / name) for name in source.files)
+        return dataclasses.replace(
+            source, files=files, file=source.file and str(root / source.file)
+        )
 
 
 @dataclass(frozen=True)
