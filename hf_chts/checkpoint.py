@@ -1,4 +1,4 @@
-"""Saving and loading sparse models through Transformers' own ``save_pretrained``/``from_pretrained``.
+"""Saving and loading sparse models by Transformers' own ``save_pretrained``/``from_pretrained``.
 
 Importing this module registers a quantizer plug-in under the name ``chts``. ``config.json`` then
 names the sparse layers; the checkpoint's header tells how many links each of them has.
@@ -19,8 +19,8 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from hf_chts.config import SparsityConfig, from_mapping
-from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.linears import LINEAR_CLASSES, linear_shape
 from hf_chts.patching import remember
 
 NAME = "chts"
@@ -69,8 +69,9 @@ class ChtsQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(
         self, model: nn.Module, checkpoint_files: list[str] | None = None, **kwargs: Any
     ) -> nn.Module:
-        counts = _link_counts(checkpoint_files or [])
+        counts = None if checkpoint_files is None else _link_counts(checkpoint_files)
         modules = dict(model.named_modules())
+        self.frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
         renamed = _locate(model, self.quantization_config.layers, modules)
         for saved, name in renamed.items():
             dense = modules[name]
@@ -93,11 +94,7 @@ class ChtsQuantizer(HfQuantizer):
         super().postprocess_model(model, **kwargs)
         config = from_mapping(SparsityConfig, self.quantization_config.sparsity)
         for name, layer in sparse_layers(model).items():
-            wrong = structure.check_csr(
-                layer.crow_indices, layer.col_indices, layer.out_features, layer.in_features
-            )
-            if wrong is None and layer.nnz != layer.col_indices.numel():
-                wrong = f"{layer.nnz} values for {layer.col_indices.numel()} links"
+            wrong = layer.what_is_wrong()
             if wrong is not None:
                 raise ValueError(f"the checkpoint's links of {name} are damaged: {wrong}")
             layer.kernel = config.kernel
@@ -105,8 +102,9 @@ class ChtsQuantizer(HfQuantizer):
         for module in model.modules():
             if hasattr(getattr(module, "config", None), "_is_quantized"):
                 del module.config._is_quantized  # type: ignore[union-attr]
-            if isinstance(module, nn.Embedding) and "Sinusoidal" in type(module).__name__:
-                module.weight.requires_grad_(False)  # from_pretrained thaws these frozen tables
+        for name, parameter in model.named_parameters():
+            if name in self.frozen:  # from_pretrained thaws tables of sinusoids
+                parameter.requires_grad_(False)
         model.is_quantized = False  # type: ignore[assignment]
         model.hf_quantizer = None  # type: ignore[assignment]
         model.__dict__.pop("quantization_method", None)
@@ -132,7 +130,7 @@ def from_pretrained(directory: str | os.PathLike[str], **kwargs: Any) -> Any:
     Raises:
         ValueError: If the checkpoint has no topology, or any tensor is missing or left over.
     """
-    config = transformers.AutoConfig.from_pretrained(directory)
+    config = transformers.AutoConfig.from_pretrained(directory, **kwargs)
     if (getattr(config, "quantization_config", None) or {}).get("quant_method") != NAME:
         raise ValueError(
             f"{directory} holds no sparse topology: load it with a Transformers auto class and "
@@ -205,19 +203,19 @@ def _locate(
     return found
 
 
-def _count_of(saved: str, name: str, counts: Mapping[str, int]) -> int:
-    if not counts:  # weights given as a state dict: lengths follow when they are loaded
+def _count_of(saved: str, name: str, counts: Mapping[str, int] | None) -> int:
+    if counts is None:  # weights given as a state dict: lengths follow when they are loaded
         return 1
-    tail = next((key for key in counts if key in (saved, name) or key.endswith("." + name)), None)
-    if tail is None:
+    if saved not in counts:
         raise ValueError(f"the checkpoint has no topology for {name}: its links were not saved")
-    return counts[tail]
+    return counts[saved]
 
 
 def _refuse_other_shape(name: str, dense: nn.Module, out_features: int, in_features: int) -> None:
-    rows, columns = dense.weight.shape
-    if {rows, columns} != {out_features, in_features}:
+    known = type(dense) in LINEAR_CLASSES
+    found = "{} x {}".format(*linear_shape(dense)) if known else f"a {type(dense).__name__}"
+    if found != f"{out_features} x {in_features}":
         raise ValueError(
-            f"the checkpoint's {name} is {out_features} x {in_features}, the model's "
-            f"{rows} x {columns}: load it with the architecture it was saved from"
+            f"the checkpoint's {name} is {out_features} x {in_features}, the model's is {found}: "
+            "load it with the architecture it was saved from"
         )

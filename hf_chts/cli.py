@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import warnings
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False, emoji=False)  # text of people is shown as it is
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe (YAML).", show_default=False)]
 Overrides = Annotated[
@@ -77,7 +78,7 @@ def evaluate(
     """Translate a test set and score it with sacreBLEU."""
     from hf_chts.translation import run
     from hf_chts.translation.data import DataSource
-    from hf_chts.translation.recipe import EvaluationSection
+    from hf_chts.translation.sections import EvaluationSection
 
     if corpus == bool(files):
         raise ValueError("give either two files or --corpus")
@@ -106,9 +107,10 @@ def translate(
     """Translate text, one sentence a line, keeping the order of lines."""
     from hf_chts.translation import run
     from hf_chts.translation.data import read_lines
-    from hf_chts.translation.recipe import EvaluationSection
+    from hf_chts.translation.sections import EvaluationSection
 
-    lines = read_lines(file) if file else [line.rstrip("\r\n") for line in sys.stdin]
+    stdin = io.TextIOWrapper(sys.stdin.buffer, "utf-8", newline="\n")  # a lone \r ends no line
+    lines = read_lines(file) if file else [line.rstrip("\r\n") for line in stdin]
     settings = EvaluationSection(beams=beams, length_penalty=length_penalty)
     text = "".join(line + "\n" for line in run.translate_stream(model, lines, settings))
     if output is None:
@@ -127,7 +129,7 @@ def inspect(
     """Show which linear layers would be, or are, sparse, and why."""
     from hf_chts.inspection import inspect_model
 
-    out.print(str(inspect_model(model, overrides or [])), soft_wrap=True, markup=False)
+    out.print(str(inspect_model(model, overrides or [])), soft_wrap=True)
 
 
 @app.command()
@@ -162,8 +164,8 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, ImportError) as error:
-        Console(stderr=True, highlight=False).print(
-            f"hf-chts: {error}", style="bold red", markup=False, soft_wrap=True
+        Console(stderr=True, highlight=False, markup=False, emoji=False).print(
+            f"hf-chts: {' '.join(str(error).split())}", style="bold red", soft_wrap=True
         )
         raise SystemExit(2) from None
 
@@ -212,5 +214,4 @@ def _show_result(result: Any, output: Path) -> None:
         "  hf-chts methods\n"
         "  the same recipe with another method:  sparsity.method=set  or  sparsity.sparsity=0.95",
         soft_wrap=True,
-        markup=False,
     )

@@ -113,10 +113,11 @@ def _check_range(
     value = getattr(config, name)
     if value is None or isinstance(value, str):
         return
+    upper_open |= high == float("inf")
     if not (low < value or (value == low and not lower_open)) or not (
         value < high or (value == high and not upper_open)
     ):
-        closing = ")" if upper_open or high == float("inf") else "]"
+        closing = ")" if upper_open else "]"
         interval = f"{'(' if lower_open else '['}{low}, {high}{closing}"
         raise ValueError(f"{name} must lie in {interval}; got {value}")
 
@@ -188,12 +189,16 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
             hint = f"did you mean {where}{close[0]}? " if close else ""
             raise ValueError(f"unknown key {where}{key}: {hint}known: {', '.join(sorted(hints))}")
         nested = _dataclass_of(hints[key])
-        if nested is not None and value is not None:
+        if nested is not None and not (value is None and _allows(hints[key], None)):
             value = from_mapping(nested, value, f"{where}{key}.")
         values[key] = value
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and field.name not in values:
+            raise ValueError(f"missing key {where}{field.name}")
     try:
         return cls(**values)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{where}{error}") from None
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+LINEAR_CLASSES = (nn.Linear, Conv1D)
+"""Exact classes: subclasses of ``nn.Linear`` are used by code that reads their weight."""
+
 PROTECTED = {
     "output head": r"(^|\.)(lm_head|output_projection|final_logits|generator|cls)(\.|$)",
     "routing": r"(^|\.)router(\.|$)",
@@ -43,16 +46,19 @@ class Finding:
     @property
     def shape(self) -> tuple[int, int]:
         """(out_features, in_features)."""
-        rows, columns = self.module.weight.shape
-        return (columns, rows) if isinstance(self.module, Conv1D) else (rows, columns)
+        return linear_shape(self.module)
+
+
+def linear_shape(module: nn.Module) -> tuple[int, int]:
+    """(out_features, in_features) of an ``nn.Linear`` or ``Conv1D``, which keeps them swapped."""
+    rows, columns = module.weight.shape
+    return (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
 
 
 def find_linears(
     model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> list[Finding]:
     """List every linear layer with the decision about it.
-
-    Exact classes only: subclasses of ``nn.Linear`` are used by code that reads their weight.
 
     Args:
         model: Any module.
@@ -93,7 +99,7 @@ def family(name: str) -> str:
 def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        if type(module) in (nn.Linear, Conv1D) and name:
+        if type(module) in LINEAR_CLASSES and name:
             names.setdefault(module, []).append(name)
     return names
 

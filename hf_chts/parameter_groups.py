@@ -41,25 +41,38 @@ def separate_sparse_groups(
                 "a learning-rate scheduler is attached already: make hf_chts.Topology (which adds "
                 "parameter groups for link weights) before the scheduler"
             )
-        options = {key: value for key, value in group.items() if key != "params"}
-        group["params"] = by_shape.pop(None, None) or by_shape.pop(next(iter(by_shape)))
+        options = {key: x for key, x in group.items() if key not in ("params", "param_names")}
+        names = dict(zip(map(id, group["params"]), group.get("param_names", ()), strict=False))
+        first = by_shape.pop(None, None) or by_shape.pop(next(iter(by_shape)))
+        group["params"] = first
+        if names:  # the optimizer was made from named_parameters()
+            group["param_names"] = [names[id(parameter)] for parameter in first]
         for parameters in by_shape.values():
-            optimizer.add_param_group({**options, "params": parameters})
+            named = [(names[id(p)], p) for p in parameters] if names else parameters
+            optimizer.add_param_group({**options, "params": named})
 
 
 class LearningRates:
     """Multiplies the learning rates of link weights around each optimizer step.
 
     Schedulers see the plain rate before and after, so any of them works unchanged.
+
+    Raises:
+        ValueError: If a learning-rate scheduler watches the optimizer already and link weights
+            share its groups, or the optimizer has no learning rate of its own.
     """
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, layers: Mapping[str, SparseLinear], scale: Scale
     ) -> None:
-        self.optimizer = optimizer
         self.factor = scale
         self._plain: list[tuple[dict[str, Any], Any]] = []
         if scale != 1.0:
+            if any(group["lr"] is None for group in optimizer.param_groups):
+                raise ValueError(
+                    f"learning_rate_scale={scale!r} takes an optimizer with a learning rate; "
+                    f"{type(optimizer).__name__} has none: give it lr, or set the scale to 1"
+                )
             separate_sparse_groups(optimizer, layers)
         by_values = {id(layer.values): layer for layer in layers.values()}
         self._groups: list[tuple[dict[str, Any], list[SparseLinear]]] = []

@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_chts.config import SparsityConfig
 from hf_chts.layers.sparse_linear import SparseLinear
-from hf_chts.linears import Finding, family
+from hf_chts.linears import LINEAR_CLASSES, Finding, family, linear_shape
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class PatchReport:
             if isinstance(module, SparseLinear):
                 out, inp = module.out_features, module.in_features
                 rows.append(LayerRow(name, out, inp, True, "linear layer", module.nnz))
-            elif type(module) is nn.Linear:
-                out, inp = module.weight.shape
+            elif type(module) in LINEAR_CLASSES:
+                out, inp = linear_shape(module)
                 rows.append(LayerRow(name, out, inp, False, "left dense", out * inp))
         everything = sum(parameter.numel() for parameter in model.parameters())
         links = sum(row.n_links for row in rows if row.sparse)
@@ -104,6 +104,8 @@ class PatchReport:
 
     def _head(self) -> str:
         config = self.config
+        if config.method == "dense":
+            return f"dense: none of {len(self.rows)} linear layers sparse"
         start = "weights kept" if config.weight_init == "keep" else f"weights {config.weight_init}"
         return (
             f"{config.method} at {config.sparsity:.2%} sparsity: {self._count()} linear layers "

@@ -53,6 +53,7 @@ def sparsify(model: nn.Module, config: SparsityConfig | None = None) -> PatchRep
     for finding in chosen:
         for name in finding.names:
             model.set_submodule(name, made[finding.name])
+    _leave_fast_path(model)
     remember(model, config)
     return report
 
@@ -113,6 +114,15 @@ def remember(model: nn.Module, config: SparsityConfig) -> None:
             "sparsity": config.to_dict(),
             "layers": {n: [x.out_features, x.in_features] for n, x in sparse_layers(model).items()},
         }
+
+
+def _leave_fast_path(model: nn.Module) -> None:
+    """Keep torch's fused encoder, which reads dense weights past their layers, out of the way."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+        elif isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0
 
 
 def _refuse_meta(findings: list[Finding]) -> None:
@@ -177,11 +187,12 @@ def _std(weight_init: str, n_links: int, out_features: int, in_features: int) ->
 
 def _make_dense(layer: SparseLinear) -> nn.Module:
     weight = layer.to_dense()
-    if layer.dense_class is Conv1D:
-        dense: nn.Module = Conv1D(layer.out_features, layer.in_features)
-        weight = weight.t().contiguous()
-    else:
-        dense = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+    with torch.device("meta"):  # no memory, no random numbers
+        if layer.dense_class is Conv1D:
+            dense: nn.Module = Conv1D(layer.out_features, layer.in_features)
+            weight = weight.t().contiguous()
+        else:
+            dense = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
     dense.weight = nn.Parameter(weight, requires_grad=layer.values.requires_grad)
     if layer.bias is not None:
         dense.bias = layer.bias

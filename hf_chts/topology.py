@@ -7,7 +7,6 @@ randomness is a function of (seed, step, layer), so resumed runs and all ranks a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from hf_chts.config import SparsityConfig
 from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.methods import resolve
+from hf_chts.optimizer_state import move_links, refuse_foreign_state
 from hf_chts.parameter_groups import LearningRates
 from hf_chts.rules.distribution import densities
 from hf_chts.rules.initial import initial
@@ -71,15 +72,20 @@ def link_counts(
     start = config.sparsity if config.initial_sparsity is None else config.initial_sparsity
     density = schedule(progress, 1 - start, 1 - config.sparsity)
     share = densities(shapes, density, config.layer_density)
-    counts = {name: round(share[name] * out * inp) for name, (out, inp) in shapes.items()}
-    for name, count in counts.items():
-        if count < 1:
-            out, inp = shapes[name]
-            raise ValueError(
-                f"density {share[name]:.3g} leaves {name} ({out} x {inp}) without a link: "
-                "lower the sparsity or exclude the layer"
-            )
-    return counts
+    return {name: round(share[name] * out * inp) for name, (out, inp) in shapes.items()}
+
+
+def last_update(config: SparsityConfig, total_steps: int) -> int:
+    """The step of the last topology update; 0 if there is none.
+
+    Args:
+        config: The configuration; its open fields follow from its method.
+        total_steps: Optimizer steps of the whole training.
+    """
+    if resolve(config).removal is None:
+        return 0
+    stop = int(round(config.stop_fraction * total_steps, 6))  # 0.57 * 100 is 56.99...
+    return stop - stop % config.update_interval
 
 
 def check_rules(config: SparsityConfig) -> None:
@@ -123,37 +129,38 @@ class Topology:
             config: Overrides the configuration found on the model.
 
         Raises:
-            ValueError: If the model is not sparse, or ``total_steps`` is below 1.
+            ValueError: If the model is not sparse, ``total_steps`` is below 1, the configuration
+                names a rule that is not there, or parameter groups cannot be made (see
+                :class:`hf_chts.parameter_groups.LearningRates`).
         """
         self.layers = sparse_layers(model)
         found = config or getattr(model, "sparsity_config", None)
-        if found is None:
+        if found is None or not (self.layers or found.method == "dense"):
             raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
         if total_steps < 1:
             raise ValueError(f"total_steps must be at least 1; got {total_steps}")
-        self.config: SparsityConfig = found
+        self.config = resolve(found)
         self.optimizer = optimizer
-        self.stop_step = int(self.config.stop_fraction * total_steps)
+        self.last_update = last_update(self.config, total_steps)
         self.groups = hidden_groups(model) if self.config.percolation else []
-        self.rates = LearningRates(optimizer, self.layers, self.config.learning_rate_scale)
         self.removal = removal.make(self.config.removal) if self.config.removal else None
         self.regrowth = regrowth.make(self.config.regrowth) if self.config.regrowth else None
+        self.rates = LearningRates(optimizer, self.layers, self.config.learning_rate_scale)
         for layer in self.layers.values():
+            layer.capture_dense_grad, layer.dense_grad = False, None
             if layer.explored is None:
                 layer.explored = structure.pack(layer.mask)
 
     def is_due(self, step: int) -> bool:
         """Whether links change after optimizer step ``step``, counted from 1."""
-        moving = self.removal is not None and step <= self.stop_step
-        return moving and step % self.config.update_interval == 0
+        return step <= self.last_update and step % self.config.update_interval == 0
 
     def before_backward(self, step: int) -> None:
         """Get ready for a backward of ``step``: learning rates, and dense gradients if needed."""
         self.rates.scale()
-        rules = (self.removal, self.regrowth)
-        dense = any(rule is not None and rule.reads == "dense_grad" for rule in rules)
+        capture = self._reads_dense_grad and self.is_due(step)
         for layer in self.layers.values():
-            layer.capture_dense_grad = dense and self.is_due(step)
+            layer.capture_dense_grad = capture
 
     @torch.no_grad()
     def after_step(self, step: int, *, skipped: bool = False) -> list[LayerUpdate]:
@@ -167,12 +174,15 @@ class Topology:
             What changed, a row a layer; empty where no update was due.
 
         Raises:
-            ValueError: If optimizer state cannot follow the links; nothing has changed then.
+            ValueError: If optimizer state cannot follow the links, or a rule reads dense gradients
+                and ``before_backward`` was not called; no link has changed then.
         """
         self.rates.restore()
         updates: list[LayerUpdate] = []
         if self.is_due(step) and not skipped:
-            _refuse_foreign_state(self.optimizer, self.layers)
+            refuse_foreign_state(self.optimizer, self.layers)
+            if self._reads_dense_grad:
+                _complete_dense_grads(self.layers)
             before = {name: layer.mask for name, layer in self.layers.items()}
             kept = self._percolate(self._remove(before, step))
             updates = self._write(before, self._regrow(kept, step))
@@ -180,8 +190,13 @@ class Topology:
             layer.capture_dense_grad, layer.dense_grad = False, None
         return updates
 
+    @property
+    def _reads_dense_grad(self) -> bool:
+        rules = (self.removal, self.regrowth)
+        return any(rule is not None and rule.reads == "dense_grad" for rule in rules)
+
     def _progress(self, step: int) -> float:
-        return step / self.stop_step
+        return step / self.last_update
 
     def _links(self, name: str, mask: Tensor, rule: Rule, *purpose: object) -> Links:
         """One layer as a rule sees it."""
@@ -191,7 +206,7 @@ class Topology:
         if rule.reads == "grad" and layer.values.grad is not None:
             grad = layer.scatter(layer.values.grad)
         elif rule.reads == "dense_grad":
-            grad = _reduced(layer.dense_grad)
+            grad = layer.dense_grad
         return Links(layer.to_dense() * mask, mask, generator, grad)
 
     def _remove(self, before: Masks, step: int) -> Masks:
@@ -240,7 +255,7 @@ class Topology:
             mask = after[name]
             packed = structure.pack(mask)
             layer.explored = packed if layer.explored is None else layer.explored | packed
-            _move_links(layer, structure.positions_of(mask), self.optimizer)
+            move_links(layer, structure.positions_of(mask), self.optimizer)
             updates.append(
                 LayerUpdate(
                     name,
@@ -261,48 +276,16 @@ def _exponent(softness: float | str | None, progress: float) -> float | None:
     return EXPONENT[softness](progress, 1.0, 9.0) if isinstance(softness, str) else softness
 
 
-def _reduced(dense_grad: Tensor | None) -> Tensor | None:
-    """The dense gradient summed over all ranks."""
-    if dense_grad is not None and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(dense_grad)
-    return dense_grad
-
-
-def optimizer_state(
-    optimizer: torch.optim.Optimizer, values: nn.Parameter
-) -> list[tuple[str, Tensor]]:
-    """The tensors an optimizer keeps for a parameter, single numbers such as steps left out."""
-    state: dict[str, Any] = optimizer.state.get(values, {})
-    tensors = ((key, item) for key, item in state.items() if isinstance(item, Tensor))
-    return [(key, item) for key, item in tensors if item.dim() > 0 and item.numel() != 1]
-
-
-def _refuse_foreign_state(
-    optimizer: torch.optim.Optimizer, layers: dict[str, SparseLinear]
-) -> None:
+def _complete_dense_grads(layers: dict[str, SparseLinear]) -> None:
+    """Sum dense gradients over all ranks; a layer that no loss has reached has gradient 0."""
     for name, layer in layers.items():
-        for key, tensor in optimizer_state(optimizer, layer.values):
-            if tensor.shape != layer.values.shape:
-                raise ValueError(
-                    f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(tensor.shape)} for "
-                    f"the {layer.nnz} links of {name}: links can move only with an optimizer whose "
-                    "state has one number a link (SGD, Adam, AdamW, Adagrad, RMSprop, Adafactor)"
-                )
-
-
-def _move_links(layer: SparseLinear, positions: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """Put the links at ``positions``: those that stay keep weight and state, new ones have 0."""
-    old = layer.positions
-    place = torch.searchsorted(old, positions).clamp_max_(old.numel() - 1)
-    stays = old[place] == positions
-    source = place[stays]
-
-    def carried(data: Tensor) -> Tensor:
-        moved = data.new_zeros(positions.numel())
-        moved[stays] = data[source]
-        return moved
-
-    state = {key: carried(data) for key, data in optimizer_state(optimizer, layer.values)}
-    layer.set_links(positions, carried(layer.values.detach()))
-    for key, data in state.items():
-        optimizer.state[layer.values][key] = data
+        if layer.dense_grad is None and not layer.capture_dense_grad:
+            raise ValueError(
+                f"{name} has no dense gradient: call topology.before_backward(step) before the "
+                "backward of every step"
+            )
+        if layer.dense_grad is None:
+            shape = (layer.out_features, layer.in_features)
+            layer.dense_grad = layer.values.new_zeros(shape, dtype=torch.float32)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(layer.dense_grad)

@@ -19,7 +19,7 @@ from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.parameter_groups import separate_sparse_groups
-from hf_chts.topology import LayerUpdate, Topology, optimizer_state
+from hf_chts.topology import LayerUpdate, Topology
 
 EXPLORED_FILE = "topology.safetensors"
 LOG_FILE = "topology.jsonl"
@@ -52,17 +52,19 @@ class _SparseTraining:
     model: Any
     args: Any
     state: Any
+    control: Any
     optimizer: Any
     accelerator: Any
     topology: Topology
     compute_loss_func: Any
+    label_smoother: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if getattr(self.model, "sparsity_config", None) is None:
             raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
         layers = sparse_layers(self.model)
-        kept = ("values", "crow_indices", "col_indices")
+        kept = ("values", "crow_indices", "col_indices", "explored")
         ignored = [f"{name}.{leaf}" for name in layers for leaf in kept]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, ignored)
         self._updates: list[tuple[int, list[LayerUpdate]]] = []
@@ -74,9 +76,10 @@ class _SparseTraining:
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Add the decoder's inputs where the labels are kept from the model."""
-        shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
-        if self.compute_loss_func is not None and shift is not None and "labels" in inputs:
-            inputs.setdefault("decoder_input_ids", shift(labels=inputs["labels"]))
+        encodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
+        kept = self.compute_loss_func is not None or self.label_smoother is not None
+        if encodes and kept and "labels" in inputs and "decoder_input_ids" not in inputs:
+            inputs["decoder_input_ids"] = _shifted(self.model, inputs["labels"])
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
@@ -97,6 +100,13 @@ class _SparseTraining:
         if self.args.should_save:
             _forget_after(Path(self.args.output_dir) / LOG_FILE, self.state.global_step)
         return prepared
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Stop at the last step; Transformers takes one more when a finished run is resumed."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after the last one, link gradients are averaged over ranks."""
@@ -140,12 +150,12 @@ class _SparseTraining:
                 layers[name].explored = bits.to(layers[name].values.device)
 
     def _load_best_model(self) -> None:
+        layers = sparse_layers(self.model)
+        before = {name: layer.positions for name, layer in layers.items()}
         super()._load_best_model()
-        optimizer = _innermost(self.optimizer)
-        for layer in sparse_layers(self.model).values():
-            state = optimizer_state(optimizer, layer.values)
-            if any(tensor.shape != layer.values.shape for _, tensor in state):
-                optimizer.state.pop(layer.values, None)
+        for name, layer in layers.items():  # state of other links would mislead a second train()
+            if not torch.equal(before[name], layer.positions):
+                _innermost(self.optimizer).state.pop(layer.values, None)
 
 
 class SparseTrainer(_SparseTraining, Trainer):
@@ -169,6 +179,17 @@ def per_token_loss(
     if num_items_in_batch is None:
         num_items_in_batch = (labels != -100).sum().clamp(min=1)
     return total / num_items_in_batch
+
+
+def _shifted(model: Any, labels: Tensor) -> Tensor:
+    """Labels moved right by one, behind the token that starts the decoder."""
+    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if shift is not None:
+        made: Tensor = shift(labels=labels)
+        return made
+    moved = labels.roll(1, dims=-1)  # M2M100, NLLB and Blenderbot have no such method
+    moved[..., 0] = model.config.decoder_start_token_id
+    return moved.masked_fill(moved == -100, model.config.pad_token_id)
 
 
 def _innermost(optimizer: Any) -> torch.optim.Optimizer:
@@ -226,19 +247,25 @@ def _forget_after(path: Path, step: int) -> None:
     """Drop the lines of a topology log that a resumed run will write again."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").split("\n")
-    kept = [line for line in lines if line and json.loads(line)["step"] <= step]
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a killed run may tear its last line
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
     path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
 def _refuse_without_links(checkpoint: str, layers: Mapping[str, nn.Module]) -> None:
-    """A resume must find every layer's links."""
+    """A resume must find every layer's links, and no others."""
     saved: set[str] = set()
     for path in Path(checkpoint).glob("*.safetensors"):
         if path.name != EXPLORED_FILE:
             with safe_open(path, framework="pt") as tensors:
                 saved.update(tensors.keys())
-    missing = [name for name in layers if f"{name}.col_indices" not in saved]
+    with_links = {key.rpartition(".")[0] for key in saved if key.endswith(".col_indices")}
+    if extra := sorted(with_links - set(layers)):
+        raise ValueError(
+            f"{checkpoint} holds links of {len(extra)} layers that are not sparse here (first: "
+            f"{extra[0]}): sparsify the model as it was when the checkpoint was written"
+        )
+    missing = [name for name in layers if name not in with_links]
     if missing:
         raise ValueError(
             f"{checkpoint} has no topology for {len(missing)} sparse layers (first: {missing[0]}): "

@@ -21,7 +21,7 @@ FEEDS: list[tuple[tuple[str, ...], str]] = [
     (("v",), "o"),  # T5, mT5, UMT5
     (("value_proj",), "out_proj"),  # ProphetNet
     (("self.value",), "output.dense"),  # BERT
-    (("longformer_self_attn.value",), "output"),  # LED
+    (("longformer_self_attn.value | longformer_self_attn.value_global",), "output"),  # LED
     (("fc1",), "fc2"),
     (("wi",), "wo"),
     (("wi_0", "wi_1"), "wo"),
@@ -30,7 +30,10 @@ FEEDS: list[tuple[tuple[str, ...], str]] = [
     (("intermediate",), "output"),  # ProphetNet
     (("intermediate.dense",), "output.dense"),  # BERT
 ]
-"""Layers whose outputs are multiplied, neuron by neuron, into the inputs of another layer."""
+"""Layers whose outputs are multiplied, neuron by neuron, into the inputs of another layer.
+
+``a | b``: either of the two is enough (tokens with local and with global attention).
+"""
 
 MEETS = [("q_proj", "k_proj"), ("q", "k"), ("query_proj", "key_proj"), ("query", "key")]
 """Queries and keys, whose outputs meet in a dot product."""
@@ -49,36 +52,54 @@ def hidden_groups(model: nn.Module) -> list[Group]:
         Groups whose ends are all sparse layers, in the order of the model.
     """
     layers = sparse_layers(model)
+    rotary = any("Rotary" in type(module).__name__ for module in model.modules())
     groups: list[Group] = []
     for parent, module in model.named_modules():
         prefix = f"{parent}." if parent else ""
         for sources, sink in FEEDS:
-            groups += _feed(layers, [prefix + s for s in sources], prefix + sink, module)
+            sides = [[prefix + name for name in source.split(" | ")] for source in sources]
+            groups += _feed(layers, sides, prefix + sink, module)
         for query, key in MEETS:
-            groups += _meet(layers, prefix + query, prefix + key, module)
+            groups += _meet(layers, prefix + query, prefix + key, module, rotary)
         if isinstance(module, nn.Sequential):
             groups += _chain(prefix, module)
     return groups
 
 
 def _feed(
-    layers: Mapping[str, SparseLinear], sources: list[str], sink: str, module: nn.Module
+    layers: Mapping[str, SparseLinear], sides: list[list[str]], sink: str, module: nn.Module
 ) -> list[Group]:
-    if sink not in layers or not all(source in layers for source in sources):
+    if sink not in layers or not all(source in layers for side in sides for source in side):
         return []
-    width = layers[sources[0]].out_features
+    width = layers[sides[0][0]].out_features
     ends = _repeated(sink, "in", layers[sink].in_features, width, module)
-    return [[*([End(source, "out")] for source in sources), ends]] if ends else []
+    return [[*([End(source, "out") for source in side] for side in sides), ends]] if ends else []
 
 
 def _meet(
-    layers: Mapping[str, SparseLinear], query: str, key: str, module: nn.Module
+    layers: Mapping[str, SparseLinear], query: str, key: str, module: nn.Module, rotary: bool
 ) -> list[Group]:
     if query not in layers or key not in layers:
         return []
     width = layers[key].out_features
-    ends = _repeated(query, "out", layers[query].out_features, width, module)
-    return [[[End(key, "out")], ends]] if ends else []
+    sides = [[End(key, "out")], _repeated(query, "out", layers[query].out_features, width, module)]
+    if rotary:
+        sides = [_paired(side, width, module) for side in sides]
+    return [sides] if all(sides) else []
+
+
+def _paired(ends: list[End], width: int, module: nn.Module) -> list[End]:
+    """Ends of the neuron pairs that rotary embeddings turn into each other."""
+    head = getattr(module, "head_dim", None)
+    if head is None or head % 2 or width % head:
+        return []
+    halves = [half.flatten() for half in torch.arange(width).view(-1, 2, head // 2).unbind(1)]
+    every = torch.arange(width)
+    return [
+        End(end.layer, end.axis, (every if end.index is None else end.index)[half])
+        for end in ends
+        for half in halves
+    ]
 
 
 def _repeated(layer: str, axis: str, size: int, width: int, module: nn.Module) -> list[End]:

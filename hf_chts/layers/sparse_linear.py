@@ -118,7 +118,12 @@ class SparseLinear(nn.Module):
         Args:
             positions: Sorted, distinct flat positions of the links.
             values: Their weights.
+
+        Raises:
+            ValueError: If the positions are not sound, or there is not one weight for each.
         """
+        if positions.shape != values.shape:
+            raise ValueError(f"{values.numel()} values for {positions.numel()} links")
         crow, col = structure.to_csr(positions, self.out_features, self.in_features)
         self.crow_indices, self.col_indices = crow, col
         if values.numel() == self.nnz:
@@ -129,20 +134,38 @@ class SparseLinear(nn.Module):
         self.rebuild_index()
 
     def rebuild_index(self) -> None:
-        """Choose the kernel and let it prepare for the present links; a no-op without data."""
-        if self.values.device.type == "meta" or self.crow_indices.device.type == "meta":
-            return
+        """Choose the kernel and let it prepare for the present links, if they are sound."""
+        self._index = ()
+        if self.values.is_meta or self.crow_indices.is_meta or self.what_is_wrong():
+            return  # the links, or the rest of them, are still to come
         self._compute = pick_kernel(self.kernel, self.values)
         self._index = self._compute.build_index(
             self.crow_indices, self.col_indices, self.out_features, self.in_features
         )
 
+    def what_is_wrong(self) -> str | None:
+        """Why the indices cannot be used; None if they are sound."""
+        if self.values.shape != self.col_indices.shape:
+            return f"{self.values.numel()} values for {self.col_indices.numel()} links"
+        shape = (self.out_features, self.in_features)
+        return structure.check_csr(self.crow_indices, self.col_indices, *shape)
+
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        """Apply the layer; under autocast in its type, like ``nn.Linear``."""
+        """Apply the layer; under autocast in its type, like ``nn.Linear``.
+
+        Raises:
+            RuntimeError: If the layer has no sound links, as before they are set or loaded.
+        """
+        if not self._index:
+            raise RuntimeError(
+                f"this layer of {self.out_features} x {self.in_features} has no sound links: set "
+                "them with set_links, or load all of its tensors"
+            )
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         if self.capture_dense_grad and torch.is_grad_enabled():
-            return self._forward_capturing(x)
+            captured: Tensor = self._forward_capturing(x)
+            return captured
         return self._multiply(x)
 
     def _multiply(self, x: Tensor) -> Tensor:
@@ -194,9 +217,15 @@ class SparseLinear(nn.Module):
             self.col_indices = self.col_indices.new_empty(given.numel())
         rest = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        loaded = (self.crow_indices, self.col_indices, self.out_features, self.in_features)
-        if structure.check_csr(*loaded) is None:  # else the rest comes with another shard
-            self.rebuild_index()
+        self.rebuild_index()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles leave the kernel and its index out: they are made again."""
+        return {**self.__dict__, "_compute": None, "_index": ()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.rebuild_index()
 
     def extra_repr(self) -> str:
         """Shape, density and kernel, for ``print(model)``."""

@@ -26,8 +26,17 @@ def positions_of(mask: Bool[Tensor, "out in"]) -> Int[Tensor, " n_links"]:
 
 def to_csr(
     positions: Int[Tensor, " n_links"], out_features: int, in_features: int
-) -> tuple[Int[Tensor, " out+1"], Int[Tensor, " n_links"]]:
-    """Row pointers (int32) and column indices (int16 or int32) of sorted positions."""
+) -> tuple[Int[Tensor, " pointers"], Int[Tensor, " n_links"]]:
+    """Row pointers (int32) and column indices (int16 or int32) of sorted positions.
+
+    Raises:
+        ValueError: If the positions are out of range, out of order or repeated.
+    """
+    size = out_features * in_features
+    if positions.numel() and (
+        int(positions[0]) < 0 or int(positions[-1]) >= size or bool((positions.diff() <= 0).any())
+    ):
+        raise ValueError(f"positions of links must be distinct, sorted and in [0, {size})")
     rows = torch.div(positions, in_features, rounding_mode="floor")
     edges = torch.arange(out_features + 1, device=positions.device)
     crow = torch.searchsorted(rows, edges).to(torch.int32)
@@ -35,7 +44,7 @@ def to_csr(
 
 
 def from_csr(
-    crow: Int[Tensor, " out+1"], col: Int[Tensor, " n_links"], in_features: int
+    crow: Int[Tensor, " pointers"], col: Int[Tensor, " n_links"], in_features: int
 ) -> Int[Tensor, " n_links"]:
     """Sorted positions (int64) of row pointers and column indices."""
     rows = torch.arange(crow.numel() - 1, device=crow.device)
@@ -43,17 +52,16 @@ def from_csr(
     return starts + col
 
 
-def check_csr(
-    crow: Int[Tensor, " out+1"], col: Int[Tensor, " n_links"], out_features: int, in_features: int
-) -> str | None:
+def check_csr(crow: Tensor, col: Tensor, out_features: int, in_features: int) -> str | None:
     """What is wrong with indices that came from outside; None if they are sound."""
     if crow.shape != (out_features + 1,) or col.dim() != 1:
         return (
             f"expected {out_features + 1} row pointers and a list of columns; "
             f"got shapes {tuple(crow.shape)} and {tuple(col.shape)}"
         )
-    if crow.is_floating_point() or col.is_floating_point():
-        return f"indices must be integers; got {crow.dtype} and {col.dtype}"
+    if not {crow.dtype, col.dtype} <= {torch.int16, torch.int32, torch.int64}:
+        return f"indices must be signed integers; got {crow.dtype} and {col.dtype}"
+    crow = crow.long()  # differences of 32-bit numbers could wrap around
     if int(crow[0]) != 0 or int(crow[-1]) != col.numel() or bool((crow.diff() < 0).any()):
         return f"row pointers must rise from 0 to the number of links, {col.numel()}"
     if col.numel() and (int(col.min()) < 0 or int(col.max()) >= in_features):

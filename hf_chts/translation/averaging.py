@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from hf_chts.methods import resolve
+from hf_chts.topology import last_update
 from hf_chts.translation.recipe import Recipe
 
 
@@ -18,15 +18,16 @@ def refuse_moving_links(recipe: Recipe) -> None:
     Raises:
         ValueError: If ``training.average_last`` reaches back before the last topology update.
     """
-    training, config = recipe.training, resolve(recipe.sparsity)
-    if not training.average_last or config.removal is None:
+    training = recipe.training
+    if not training.average_last:
         return
-    first = training.max_steps - (training.average_last - 1) * training.evaluate_every
-    stop = int(config.stop_fraction * training.max_steps)
-    if first < stop - stop % config.update_interval:
+    every, last = training.evaluate_every, training.max_steps
+    first = (-(-last // every) - training.average_last + 1) * every  # the last step saves, too
+    moving = last_update(recipe.sparsity, training.max_steps)
+    if first < moving:
         raise ValueError(
             f"training.average_last={training.average_last} reaches back to step {first}, but "
-            f"links move until step {stop}: average fewer checkpoints, evaluate more often, or "
+            f"links move until step {moving}: average fewer checkpoints, evaluate more often, or "
             "lower sparsity.stop_fraction"
         )
 

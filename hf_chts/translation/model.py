@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
@@ -38,16 +40,14 @@ def make_model(recipe: Recipe, tokenizers: TokenizerPair) -> Any:
     original Transformer), scaled by ``model.init_scale``.
 
     Raises:
-        ValueError: If the family is unknown, or cannot have two vocabularies.
+        ValueError: As :func:`empty_model`.
     """
     section = recipe.model
     if section.pretrained is not None:
-        return AutoModelForSeq2SeqLM.from_pretrained(section.pretrained)
-    try:
-        config = AutoConfig.for_model(section.family, **section.config)
-        model = AutoModelForSeq2SeqLM.from_config(_with_tokens(config, tokenizers))
-    except ValueError as error:
-        raise ValueError(f"model.family {section.family!r}: {error}") from None
+        # float32 whatever the type of the file: weights in 16 bits lose small steps
+        return AutoModelForSeq2SeqLM.from_pretrained(section.pretrained, dtype=torch.float32)
+    config = _with_tokens(_new_config(recipe), tokenizers)
+    model = AutoModelForSeq2SeqLM.from_config(config)
     for finding in find_linears(model):
         if finding.sparse:
             _draw_xavier(finding.module, section.init_scale)
@@ -55,6 +55,61 @@ def make_model(recipe: Recipe, tokenizers: TokenizerPair) -> Any:
     generation.bad_words_ids = [[config.pad_token_id]]
     generation.max_length = None
     return model
+
+
+def empty_model(recipe: Recipe) -> Any:
+    """The recipe's model without memory for its weights, to find out whether it can be made.
+
+    Raises:
+        ValueError: If the family is unknown, has no such settings, cannot have two vocabularies,
+            or has fewer positions than a training pair may have tokens.
+    """
+    section = recipe.model
+    if section.pretrained is not None:
+        config = AutoConfig.from_pretrained(section.pretrained)
+    else:
+        config = _new_config(recipe)
+        config.vocab_size = config.decoder_vocab_size = recipe.tokenizer.vocab_size
+        config.pad_token_id = config.decoder_start_token_id = 0
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and positions < recipe.data.max_length:
+        raise ValueError(
+            f"the model has {positions} positions (max_position_embeddings), fewer than "
+            f"data.max_length={recipe.data.max_length}: lower the one or raise the other"
+        )
+    try:
+        with torch.device("meta"):
+            return AutoModelForSeq2SeqLM.from_config(config)
+    except ValueError as error:
+        raise ValueError(f"model.family {section.family!r}: {_first_line(error)}") from None
+
+
+def _new_config(recipe: Recipe) -> Any:
+    """The configuration that a recipe writes out."""
+    section = recipe.model
+    try:
+        config = AutoConfig.for_model(section.family)
+    except ValueError as error:
+        raise ValueError(f"model.family {section.family!r}: {_first_line(error)}") from None
+    for key in section.config:
+        if not hasattr(config, key):
+            close = difflib.get_close_matches(key, config.to_dict(), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"unknown key model.config.{key}: {section.family} has none{hint}")
+    if not recipe.tokenizer.joint and not hasattr(config, "share_encoder_decoder_embeddings"):
+        raise ValueError(
+            "two vocabularies take a model with two embedding tables, such as marian; "
+            "set tokenizer.joint to true"
+        )
+    try:
+        return AutoConfig.for_model(section.family, **section.config)
+    except StrictDataclassError as error:
+        raise ValueError(f"model.config: {error}") from None
+
+
+def _first_line(error: Exception) -> str:
+    """Transformers' errors go on to list every model there is."""
+    return str(error).split("\n")[0].split(" Should contain one of")[0]
 
 
 def _with_tokens(config: Any, tokenizers: TokenizerPair) -> Any:
@@ -66,11 +121,6 @@ def _with_tokens(config: Any, tokenizers: TokenizerPair) -> Any:
     config.eos_token_id = config.forced_eos_token_id = target.eos_token_id
     config.bos_token_id = None
     if not tokenizers.joint:
-        if not hasattr(config, "share_encoder_decoder_embeddings"):
-            raise ValueError(
-                "two vocabularies take a model with two embedding tables, such as marian; "
-                "set tokenizer.joint to true"
-            )
         config.share_encoder_decoder_embeddings = False
         config.decoder_vocab_size = len(target)
     elif hasattr(config, "decoder_vocab_size"):

@@ -8,6 +8,7 @@ from typing import Any
 from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.methods import METHODS
 from hf_chts.translation.bleu import Scores
+from hf_chts.translation.data import DataSource
 from hf_chts.translation.recipe import Recipe
 from hf_chts.translation.sizes import Sizes
 
@@ -59,8 +60,6 @@ def write_model_card(
         what = f"{share:.2%} of the links of {len(layers)} linear layers are inactive, not stored."
     else:
         what = "A dense model, the baseline of sparse ones."
-    source = recipe.data.train
-    data = source.corpus or source.dataset or source.file or ", ".join(source.files or ())
     lines: list[tuple[str, ...]] = [("test set", "score", "value", "sacreBLEU signature")]
     for name, s in scores.items():
         named = (("BLEU", s.bleu), ("chrF", s.chrf), ("TER", s.ter))
@@ -71,7 +70,7 @@ def write_model_card(
         method=method,
         what=what,
         pairs=pairs,
-        data=data if source.dataset or source.corpus else ", ".join(_names(data)),
+        data=_data(recipe.data.train),
         steps=recipe.training.max_steps,
         seed=recipe.training.seed,
         paper=METHODS[method].paper,
@@ -81,9 +80,14 @@ def write_model_card(
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _names(paths: str) -> list[str]:
-    """File names without the folders of the machine they lay on."""
-    return [Path(path).name for path in paths.split(", ")]
+def _data(source: DataSource) -> str:
+    """What the training text is called, without the folders of the machine it lay on."""
+    if source.corpus is not None:
+        return f"{source.corpus} corpus"
+    if source.dataset is not None and not Path(source.dataset).exists():
+        return source.dataset
+    paths = source.files or (source.file or source.dataset or "",)
+    return ", ".join(Path(path).name for path in paths)
 
 
 def _markdown(rows: list[tuple[str, ...]]) -> str:

@@ -14,19 +14,20 @@ import yaml
 from rich.console import Console
 from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainingArguments
 
-from hf_chts.patching import sparsify
+from hf_chts.patching import plan, sparsify
 from hf_chts.trainer import LOG_FILE
 from hf_chts.translation.averaging import average_checkpoints, refuse_moving_links
 from hf_chts.translation.batches import Collator
 from hf_chts.translation.bleu import Scores, score
-from hf_chts.translation.data import DataSource, load_pairs
+from hf_chts.translation.data import DataSource, ParallelText, load_pairs
 from hf_chts.translation.decode import translate
-from hf_chts.translation.encode import EncodedText, encode
-from hf_chts.translation.model import make_model, make_tokenizers
+from hf_chts.translation.encode import encode
+from hf_chts.translation.model import empty_model, make_model, make_tokenizers
 from hf_chts.translation.model_card import write_model_card
 from hf_chts.translation.progress import ShowProgress
-from hf_chts.translation.recipe import EvaluationSection, Recipe
+from hf_chts.translation.recipe import Recipe
 from hf_chts.translation.run_folder import RunFolder, environment
+from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.sizes import Sizes
 from hf_chts.translation.tokenizer import TokenizerPair
 from hf_chts.translation.training import TranslationTrainer
@@ -64,26 +65,27 @@ def train(
         ValueError: If the recipe, its data or the folder do not fit; before training starts.
     """
     refuse_moving_links(recipe)
+    plan(empty_model(recipe), recipe.sparsity)
     folder = RunFolder(Path(output))
-    sets = {name: load_pairs(source) for name, source in recipe.data.test.items()}
-    text = load_pairs(recipe.data.train)
-    validation_text = load_pairs(recipe.data.validation)
     args = _training_arguments(recipe, folder)
     main = args.process_index == 0
     checkpoint = None
+    if main or resume:
+        checkpoint = folder.check(recipe, resume=resume, overwrite=overwrite)
+    sets = {name: load_pairs(source) for name, source in recipe.data.test.items()}
+    text = load_pairs(recipe.data.train)
+    validation_text = load_pairs(recipe.data.validation)
     with args.main_process_first(local=False):
-        if main:
-            checkpoint = folder.prepare(recipe, resume=resume, overwrite=overwrite)
-        elif resume:
-            checkpoint = folder.prepare(recipe, resume=True, overwrite=False)
-        if folder.tokenizer.is_dir():
+        if (resume or not main) and folder.tokenizer.is_dir():
             tokenizers = TokenizerPair.load(
                 folder.tokenizer, recipe.tokenizer.source_code, recipe.tokenizer.target_code
             )
         else:
             tokenizers = make_tokenizers(recipe, text)
+            if not resume:
+                folder.start(recipe)
             tokenizers.save(folder.tokenizer)
-    console = Console(quiet=not main, highlight=False)
+    console = Console(quiet=not main, highlight=False, markup=False, emoji=False)
     encoded = encode(text, tokenizers, recipe.data.max_length)
     validation = encode(validation_text, tokenizers, recipe.data.max_length)
     console.print(f"{encoded.left_out}\n{validation.left_out}\n")
@@ -108,7 +110,7 @@ def train(
     seconds = _fit(trainer, folder, checkpoint)
     if not main:
         return Result({}, Sizes.of(model, folder.model), [], seconds)
-    return _finish(recipe, folder, model, tokenizers, sets, encoded, seconds)
+    return _finish(recipe, folder, sets, encoded.left_out.n_kept, seconds)
 
 
 def _training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
@@ -169,13 +171,12 @@ def _fit(trainer: TranslationTrainer, folder: RunFolder, checkpoint: str | None)
 def _finish(
     recipe: Recipe,
     folder: RunFolder,
-    model: Any,
-    tokenizers: TokenizerPair,
-    sets: dict[str, Any],
-    encoded: EncodedText,
+    sets: dict[str, ParallelText],
+    n_pairs: int,
     seconds: float,
 ) -> Result:
-    """Translate and score the test sets, and write the records of the run."""
+    """Translate and score the test sets with the saved model, and write the records of the run."""
+    model, tokenizers = load_model(folder.path)  # not the one in memory, which may run in bf16
     (folder.path / "translations").mkdir(exist_ok=True)
     scores: dict[str, Scores] = {}
     examples: list[tuple[str, str, str]] = []
@@ -187,7 +188,7 @@ def _finish(
         examples = examples or list(zip(text.source, hypotheses, text.target, strict=True))[:10]
     sizes = Sizes.of(model, folder.model)
     folder.write_json("sizes.json", sizes.as_dict())
-    write_model_card(folder.model, recipe, model, scores, sizes, encoded.left_out.n_kept)
+    write_model_card(folder.model, recipe, model, scores, sizes, n_pairs)
     record = {name: s.as_dict() for name, s in scores.items()}
     folder.write_json("bleu.json", {"test": record, "training_seconds": round(seconds, 1)})
     return Result(scores, sizes, examples, seconds)
@@ -214,11 +215,13 @@ def load_model(directory: str | Path) -> tuple[Any, TokenizerPair]:
         ValueError: If there is no model.
     """
     path, codes = Path(directory), (None, None)
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {directory}: give that of a finished run or model")
     if (path / "model").is_dir():
         section = yaml.safe_load(RunFolder(path).recipe.read_text(encoding="utf-8"))["tokenizer"]
         codes = (section.get("source_code"), section.get("target_code"))
         path = path / "model"
-    elif path.is_dir() and not (path / "config.json").is_file():
+    elif not (path / "config.json").is_file():
         raise ValueError(f"{directory} holds no model: give the folder of a finished run or model")
     model = AutoModelForSeq2SeqLM.from_pretrained(path)
     if torch.cuda.is_available():

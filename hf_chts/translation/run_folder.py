@@ -18,6 +18,12 @@ import yaml
 
 from hf_chts.translation.recipe import Recipe
 
+_CONTENTS = {
+    *("recipe.yaml", "environment.json", "patching.txt", "tokenizer", "checkpoints", "model"),
+    *("topology.jsonl", "metrics.jsonl", "bleu.json", "sizes.json", "translations"),
+}
+"""Everything a run writes; a folder with anything else is not deleted."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -56,8 +62,8 @@ class RunFolder:
         """Scores; there once a run is finished."""
         return self.path / "bleu.json"
 
-    def prepare(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> str | None:
-        """Make the folder ready for a run.
+    def check(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> str | None:
+        """Find out whether a run may use the folder; nothing is changed.
 
         Args:
             recipe: What will run.
@@ -68,25 +74,32 @@ class RunFolder:
             The checkpoint to resume from, or None to start anew.
 
         Raises:
-            ValueError: If another run lies here and neither option was given, if there is nothing
-                to resume, or if the recipe differs from the one that was interrupted.
+            ValueError: If another run lies here and neither option was given, if other files lie
+                here, if there is nothing to resume, or if the recipe differs from the one that was
+                interrupted.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: give a folder for the run")
         if resume:
             return self._checkpoint_of(recipe)
-        if self.path.is_dir() and any(self.path.iterdir()):
-            if not self.recipe.is_file():
-                raise ValueError(f"{self.path} holds other files: give a new or empty folder")
-            if not overwrite:
-                raise ValueError(
-                    f"{self.path} holds a run already: use --resume to go on with it, "
-                    "--overwrite to replace it, or another folder"
-                )
+        found = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if foreign := sorted(found - _CONTENTS if self.recipe.is_file() else found):
+            raise ValueError(
+                f"{self.path} holds other files ({foreign[0]}): give a new or empty folder"
+            )
+        if found and not overwrite:
+            raise ValueError(
+                f"{self.path} holds a run already: use --resume to go on with it, "
+                "--overwrite to replace it, or another folder"
+            )
+        return None
+
+    def start(self, recipe: Recipe) -> None:
+        """Make the folder, and delete the run that lies there, if any; see :meth:`check`."""
+        if self.recipe.is_file():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         self.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
-        return None
 
     def _checkpoint_of(self, recipe: Recipe) -> str | None:
         if not self.recipe.is_file():
@@ -98,9 +111,9 @@ class RunFolder:
                 f"the recipe differs from the one in {self.path} in {', '.join(differing)}: "
                 "resume with the same recipe, or start a new run"
             )
-        found = self.checkpoints.glob("checkpoint-*")
-        steps = sorted(int(path.name.rpartition("-")[2]) for path in found)
-        return str(self.checkpoints / f"checkpoint-{steps[-1]}") if steps else None
+        whole = self.checkpoints.glob("checkpoint-*/trainer_state.json")  # its last file
+        steps = [int(path.parent.name.rpartition("-")[2]) for path in whole]
+        return str(self.checkpoints / f"checkpoint-{max(steps)}") if steps else None
 
     def write_json(self, name: str, data: Any) -> None:
         """Write plain data under a name of this folder."""

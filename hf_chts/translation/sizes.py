@@ -23,7 +23,7 @@ class Sizes:
         dense_parameters: Likewise for the model with every sparse layer made dense.
         dense_linear_parameters: Likewise.
         dense_optimizer_bytes: Likewise.
-        dense_file_bytes: Likewise, in float32.
+        dense_file_bytes: Likewise, dense layers in float32.
     """
 
     parameters: int
@@ -41,10 +41,10 @@ class Sizes:
         layers = sparse_layers(model).values()
         links = sum(layer.nnz for layer in layers)
         dense_links = sum(layer.in_features * layer.out_features for layer in layers)
-        indices = sum(
-            buffer.numel() * buffer.element_size()
+        link_bytes = sum(
+            tensor.numel() * tensor.element_size()
             for layer in layers
-            for buffer in (layer.crow_indices, layer.col_indices)
+            for tensor in (layer.values, layer.crow_indices, layer.col_indices)
         )
         every = sum(p.numel() for p in model.parameters())
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -57,7 +57,7 @@ class Sizes:
             dense_parameters=every - links + dense_links,
             dense_linear_parameters=dense_links,
             dense_optimizer_bytes=8 * (trained - links + dense_links),
-            dense_file_bytes=file_bytes - 4 * links - indices + 4 * dense_links,
+            dense_file_bytes=file_bytes - link_bytes + 4 * dense_links,
         )
 
     def rows(self) -> list[tuple[str, str, str, str]]:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from hf_chts.rules.schedules import inoam, noam
+from hf_chts.topology import last_update
 from hf_chts.trainer import SparseSeq2SeqTrainer
 from hf_chts.translation.batches import TokenBatchSampler, pack
 from hf_chts.translation.bleu import score
@@ -80,10 +81,9 @@ class TranslationTrainer(SparseSeq2SeqTrainer):
     def _noam_factor(self, steps_done: int) -> float:
         training, sparsity = self.recipe.training, self.recipe.sparsity
         step, width = steps_done + 1, self.model.config.hidden_size
-        if training.schedule == "noam":
+        last = last_update(sparsity, training.max_steps)
+        if training.schedule == "noam" or last == 0:
             return noam(step, training.warmup_steps, width)
-        stop = int(sparsity.stop_fraction * training.max_steps)
-        last = stop - stop % sparsity.update_interval
         return inoam(step, training.warmup_steps, width, sparsity.update_interval, last_update=last)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:

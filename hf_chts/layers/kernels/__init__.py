@@ -27,8 +27,10 @@ def pick_kernel(name: str, values: Tensor) -> ModuleType:
         values: The layer's link weights; only their device and type matter.
 
     Raises:
-        ValueError: If a kernel was asked for by name and cannot run here.
+        ValueError: If there is no such kernel, or it was asked for by name and cannot run here.
     """
+    if name not in ("auto", "native", "dense"):
+        raise ValueError(f"no kernel {name!r}; known: auto, native, dense")
     if name == "dense":
         return dense
     reason = native.why_unavailable(values)

@@ -22,7 +22,10 @@ def why_unavailable(values: Tensor) -> str | None:
 
 
 def build_index(
-    crow: Int[Tensor, " out+1"], col: Int[Tensor, " n_links"], out_features: int, in_features: int
+    crow: Int[Tensor, " pointers"],
+    col: Int[Tensor, " n_links"],
+    out_features: int,
+    in_features: int,
 ) -> tuple[Tensor, ...]:
     """Flat positions of the links, int64."""
     return (from_csr(crow, col, in_features),)

@@ -1,88 +1,28 @@
 """The native kernel: float32 on CPUs, by the C++ in ``native/``.
 
-``native/kernels.cpp`` explains how it works. This module loads the binary, makes it an operator of
-torch (``torch.ops.hf_chts.sparse_linear``, which compiles, exports and differentiates), and builds
-its index. ``HF_CHTS_ISA=avx512|avx2|baseline`` forces an instruction set; it is read once.
+``native/kernels.cpp`` explains how it works. This module builds its index and makes it an operator
+of torch, ``torch.ops.hf_chts.sparse_linear``, which differentiates, compiles and exports.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
+import math
 import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hf_chts.layers.kernels.binary import binary, load
 
 _COMPUTES = (torch.float32, torch.bfloat16)  # the types of x; sums are in float32
-_I64, _PTR, _BOOL, _INT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_bool, ctypes.c_int
-_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
-    "choose": (ctypes.c_char_p, [ctypes.c_char_p]),
-    "max_lines": (_I64, []),
-    "index_bytes": (_I64, [_I64] * 3),
-    "build_index": (_BOOL, [_I64] * 3 + [_PTR, _PTR, _BOOL, _PTR]),
-    "forward": (
-        None,
-        [_I64] * 3 + [_PTR, _PTR, _BOOL, _PTR, _I64, _PTR, _I64] + [_PTR] * 3 + [_BOOL, _INT],
-    ),
-    "backward": (
-        None,
-        [_I64] * 3 + [_PTR, _I64, _PTR, _I64, _PTR, _I64] + [_PTR] * 4 + [_BOOL, _INT],
-    ),
-}
-
-
-class _Binary:
-    """The loaded library: its functions, and the name of the instruction set it picked."""
-
-    def __init__(self, path: Path) -> None:
-        # The library names OpenMP's functions but brings no OpenMP: torch, imported above, has
-        # loaded its own for all to see. So both share one pool of threads.
-        library = ctypes.CDLL(str(path))
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(library, f"hf_chts_{name}")
-            function.restype, function.argtypes = result, arguments
-            setattr(self, name, function)
-        wanted = os.environ.get("HF_CHTS_ISA", "")
-        chosen = self.choose(wanted.encode())
-        if chosen is None:
-            raise OSError(f"HF_CHTS_ISA={wanted} is not an instruction set of this machine")
-        self.isa: str = chosen.decode()
-
-    choose: Callable[[bytes], bytes | None]
-    max_lines: Callable[[], int]
-    index_bytes: Callable[..., int]
-    build_index: Callable[..., bool]
-    forward: Callable[..., None]
-    backward: Callable[..., None]
-
-
-@functools.cache
-def _load() -> _Binary | str:
-    """The binary, or why there is none."""
-    found = sorted(Path(__file__).with_name("native").glob("_native*.so"))
-    if not found:
-        return "its binary was not built (install with a C++ compiler present)"
-    try:
-        return _Binary(found[0])
-    except OSError as error:
-        return f"its binary does not load: {error}"
-
-
-def _binary() -> _Binary:
-    loaded = _load()
-    if isinstance(loaded, str):
-        raise RuntimeError(f"the native kernel cannot run: {loaded}")
-    return loaded
 
 
 def isa() -> str | None:
     """The instruction set in use (``avx512``, ``avx2`` or ``baseline``); None without a binary."""
-    loaded = _load()
+    loaded = load()
     return None if isinstance(loaded, str) else loaded.isa
 
 
@@ -92,22 +32,25 @@ def why_unavailable(values: Tensor) -> str | None:
         return f"it runs on CPUs and the layer is on {values.device.type}"
     if values.dtype != torch.float32:
         return f"it computes with float32 weights and the layer has {values.dtype}"
-    loaded = _load()
+    loaded = load()
     return loaded if isinstance(loaded, str) else None
 
 
 def build_index(
-    crow: Int[Tensor, " out+1"], col: Int[Tensor, " n_links"], out_features: int, in_features: int
+    crow: Int[Tensor, " pointers"],
+    col: Int[Tensor, " n_links"],
+    out_features: int,
+    in_features: int,
 ) -> tuple[Tensor, ...]:
     """The links in row-major order (as given) and both views of them, in one tensor of bytes.
 
     Raises:
         ValueError: If the indices are not sound, or the layer is too wide.
     """
-    binary = _binary()
-    if max(out_features, in_features) >= binary.max_lines():
+    native = binary()
+    if max(out_features, in_features) >= native.max_lines():
         raise ValueError(
-            f"the native kernel takes widths below {binary.max_lines()}; got a layer of "
+            f"the native kernel takes widths below {native.max_lines()}; got a layer of "
             f"{out_features} x {in_features}: use kernel='dense'"
         )
     crow = crow.to(torch.int32).contiguous()
@@ -120,9 +63,9 @@ def build_index(
             f"{tuple(crow.shape)} and {tuple(col.shape)}"
         )
     sizes = (out_features, in_features, col.numel())
-    views = torch.empty(binary.index_bytes(*sizes), dtype=torch.uint8)
+    views = torch.empty(native.index_bytes(*sizes), dtype=torch.uint8)
     wide = col.dtype == torch.int32
-    if not binary.build_index(*sizes, crow.data_ptr(), col.data_ptr(), wide, views.data_ptr()):
+    if not native.build_index(*sizes, crow.data_ptr(), col.data_ptr(), wide, views.data_ptr()):
         raise ValueError(
             f"row pointers must rise from 0 to {col.numel()}, and columns strictly within each "
             f"row, in [0, {in_features}); these do not"
@@ -138,22 +81,30 @@ def linear(
     out_features: int,
     in_features: int,
 ) -> Float[Tensor, "*batch out"]:
-    """``x @ W.T + bias`` in the type of ``x``; float32 inside, other types by a cast."""
+    """``x @ W.T + bias`` in the type of ``x``; float32 inside, other types by a cast.
+
+    Raises:
+        ValueError: If the shapes do not fit, or something is not on the CPU.
+    """
     if x.dtype not in _COMPUTES:
-        cast: Tensor = torch.ops.hf_chts.sparse_linear(x.float(), values, bias, *index)
-        return cast.to(x.dtype)
-    y: Tensor = torch.ops.hf_chts.sparse_linear(x, values, bias, *index)
+        return linear(x.float(), values, bias, index, out_features, in_features).to(x.dtype)
+    # Eager mode goes past torch's dispatcher, which would cost more than a small layer's work.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in _PLAIN:
+        y: Tensor = torch.ops.hf_chts.sparse_linear(x, values, bias, *index, in_features)
+    else:
+        y = _Eager.apply(x, values, bias, *index, in_features)
     return y
 
 
+_PLAIN = (Tensor, torch.nn.Parameter)
 _LIBRARY = torch.library.Library("hf_chts", "DEF")
 _LIBRARY.define(
-    "sparse_linear(Tensor x, Tensor values, Tensor? bias, Tensor crow, Tensor col, Tensor views)"
-    " -> Tensor"
+    "sparse_linear(Tensor x, Tensor values, Tensor? bias, Tensor crow, Tensor col, Tensor views,"
+    " int in_features) -> Tensor"
 )
 _LIBRARY.define(
-    "sparse_linear_backward(Tensor grad, Tensor x, Tensor values, Tensor crow, Tensor col,"
-    " Tensor views, bool want_x, bool want_values, bool want_bias) -> (Tensor, Tensor, Tensor)"
+    "sparse_linear_backward(Tensor grad, Tensor x, Tensor values, Tensor views, bool want_x,"
+    " bool want_values, bool want_bias) -> (Tensor, Tensor, Tensor)"
 )
 _forked = False
 
@@ -172,21 +123,43 @@ def _threads() -> int:
 
 def _as_rows(x: Tensor) -> Tensor:
     """A 2-D x with adjacent features; rows may lie apart. Copies only what it must."""
-    rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-    return rows if rows.shape[1] < 2 or rows.stride(1) == 1 else rows.contiguous()
+    rows = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return rows if rows.stride(1) == 1 else rows.contiguous()
+
+
+def _check(x: Tensor, values: Tensor, bias: Tensor | None, col: Tensor, shape: list[int]) -> None:
+    expected = f"a layer of {shape[0]} x {shape[1]} with {col.shape[0]} links"
+    if x.dim() == 0 or x.shape[-1] != shape[1]:
+        raise ValueError(f"{expected} takes {shape[1]} features; got x of {tuple(x.shape)}")
+    if values.shape != col.shape or (bias is not None and bias.shape[0] != shape[0]):
+        got = f"{values.numel()} values" + ("" if bias is None else f", {bias.numel()} biases")
+        raise ValueError(f"{expected}; got {got}")
+    if values.dtype != torch.float32 or not (x.is_cpu and values.is_cpu):
+        raise ValueError(
+            f"the native kernel takes float32 values on the CPU; got {values.dtype} values on "
+            f"{values.device} and x on {x.device}"
+        )
 
 
 @torch.library.impl(_LIBRARY, "sparse_linear", "CPU")
 def _forward(
-    x: Tensor, values: Tensor, bias: Tensor | None, crow: Tensor, col: Tensor, views: Tensor
+    x: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    crow: Tensor,
+    col: Tensor,
+    views: Tensor,
+    in_features: int,
 ) -> Tensor:
-    rows, out_features, values = _as_rows(x), crow.shape[0] - 1, values.contiguous()
+    out_features = crow.shape[0] - 1
+    _check(x, values, bias, col, [out_features, in_features])
+    rows, values = _as_rows(x), values.contiguous()
     y = x.new_empty((*x.shape[:-1], out_features))
     bias = None if bias is None else bias.float().contiguous()
-    _binary().forward(
+    binary().forward(
         out_features,
-        rows.shape[1],
-        values.shape[0],
+        in_features,
+        col.shape[0],
         crow.data_ptr(),
         col.data_ptr(),
         col.dtype == torch.int32,
@@ -208,18 +181,16 @@ def _backward(
     grad: Tensor,
     x: Tensor,
     values: Tensor,
-    crow: Tensor,
-    col: Tensor,
     views: Tensor,
     want_x: bool,
     want_values: bool,
     want_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, grad_rows, values = _as_rows(x), _as_rows(grad), values.contiguous()
-    grad_x = x.new_empty(x.shape if want_x else 0)
-    grad_values = values.new_empty(values.shape if want_values else 0)
-    grad_bias = values.new_empty(grad.shape[-1] if want_bias else 0)
-    _binary().backward(
+    grad_x, grad_values, grad_bias = _empty_gradients(
+        grad, x, values, want_x, want_values, want_bias
+    )
+    binary().backward(
         grad_rows.shape[1],
         rows.shape[1],
         values.shape[0],
@@ -239,9 +210,25 @@ def _backward(
     return grad_x, grad_values, grad_bias
 
 
+def _empty_gradients(
+    grad: Tensor, x: Tensor, values: Tensor, want_x: bool, want_values: bool, want_bias: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        x.new_empty(x.shape if want_x else (0,)),
+        values.new_empty(values.shape if want_values else (0,)),
+        values.new_empty((grad.shape[-1] if want_bias else 0,)),
+    )
+
+
 @torch.library.register_fake("hf_chts::sparse_linear", lib=_LIBRARY)
 def _forward_shape(
-    x: Tensor, values: Tensor, bias: Tensor | None, crow: Tensor, col: Tensor, views: Tensor
+    x: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    crow: Tensor,
+    col: Tensor,
+    views: Tensor,
+    in_features: int,
 ) -> Tensor:
     return x.new_empty((*x.shape[:-1], crow.shape[0] - 1))
 
@@ -251,41 +238,49 @@ def _backward_shape(
     grad: Tensor,
     x: Tensor,
     values: Tensor,
-    crow: Tensor,
-    col: Tensor,
     views: Tensor,
     want_x: bool,
     want_values: bool,
     want_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        x.new_empty(x.shape if want_x else (0,)),
-        values.new_empty(values.shape if want_values else (0,)),
-        values.new_empty((crow.shape[0] - 1 if want_bias else 0,)),
-    )
+    return _empty_gradients(grad, x, values, want_x, want_values, want_bias)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, values, bias, crow, col, views = inputs
+    x, values, bias, _, _, views, _ = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
-    ctx.save_for_backward(x, values, crow, col, views)
+    ctx.save_for_backward(x, values, views)
 
 
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    want_x, want_values, want_bias = ctx.needs_input_grad[:3]
-    grad_x, grad_values, grad_bias = torch.ops.hf_chts.sparse_linear_backward(
-        grad, *ctx.saved_tensors, want_x, want_values, want_bias
+def _gradients(ctx: Any, grad: Tensor, compute: Any) -> tuple[Tensor | None, ...]:
+    wanted = ctx.needs_input_grad[:3]
+    grads = compute(grad, *ctx.saved_tensors, *wanted)
+    grad_x, grad_values, grad_bias = (
+        g if want else None for g, want in zip(grads, wanted, strict=True)
     )
-    return (
-        grad_x if want_x else None,
-        grad_values if want_values else None,
-        grad_bias.to(ctx.bias_dtype) if want_bias else None,
-        None,
-        None,
-        None,
-    )
+    if grad_bias is not None:
+        grad_bias = grad_bias.to(ctx.bias_dtype)
+    return grad_x, grad_values, grad_bias, None, None, None, None
 
 
 torch.library.register_autograd(
-    "hf_chts::sparse_linear", _gradients, setup_context=_save, lib=_LIBRARY
+    "hf_chts::sparse_linear",
+    lambda ctx, grad: _gradients(ctx, grad, torch.ops.hf_chts.sparse_linear_backward),
+    setup_context=_save,
+    lib=_LIBRARY,
 )
+
+
+class _Eager(torch.autograd.Function):
+    """The operator without the dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        y = _forward(*inputs)
+        _save(ctx, inputs, y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return _gradients(ctx, grad, _backward)

@@ -176,13 +176,14 @@ void gather_links(const View& view, int64_t n_links, const float* values, float*
     for (int64_t k = links.begin; k < links.end; k++) sorted[k] = values[view.order[k]];
 }
 
-// Sums the threads' gradients, which lie `n_links` apart, and puts them in row-major order.
-void scatter_links(const View& view, int64_t n_links, const float* parts, float* values) {
+// Sums the threads' gradients, which lie `room` apart, and puts them in row-major order.
+void scatter_links(const View& view, int64_t n_links, const float* parts, int64_t room,
+                   float* values) {
     Share links = my_share(n_links);
     int n_parts = omp_get_num_threads();
     for (int64_t k = links.begin; k < links.end; k++) {
         float sum = parts[k];
-        for (int p = 1; p < n_parts; p++) sum += parts[p * n_links + k];
+        for (int p = 1; p < n_parts; p++) sum += parts[p * room + k];
         values[view.order[k]] = sum;
     }
 }
@@ -361,23 +362,25 @@ void backward_tile(const Backward& job, const float* values, int64_t token, floa
 
 template <class E>
 void backward(const Backward& job) {
-    float* values = scratch.get(Scratch::VALUES, job.layer.n_links);
-    float* gradients = scratch.get(Scratch::GRADIENTS, job.dvalues ? (job.layer.n_links + 4) * job.threads : 0);
+    // Gradients are added four at a time, the last up to three beyond the end.
+    int64_t n_links = job.layer.n_links, room = n_links + 3;
+    float* values = scratch.get(Scratch::VALUES, n_links);
+    float* gradients = scratch.get(Scratch::GRADIENTS, job.dvalues ? room * job.threads : 0);
     float* sums = scratch.get(Scratch::SUMS, job.dbias ? job.layer.out * job.threads : 0);
 #pragma omp parallel num_threads(job.threads)
     {
         int me = omp_get_thread_num();
-        float* my_gradients = gradients + me * job.layer.n_links;
+        float* my_gradients = gradients + me * room;
         float* my_sums = job.dbias ? sums + me * job.layer.out : nullptr;
-        gather_links(job.columns, job.layer.n_links, job.values, values);
-        if (job.dvalues) std::fill_n(my_gradients, job.layer.n_links, 0.f);
+        gather_links(job.columns, n_links, job.values, values);
+        if (job.dvalues) std::fill_n(my_gradients, room, 0.f);
         if (job.dbias) std::fill_n(my_sums, job.layer.out, 0.f);
 #pragma omp barrier
         for_each_tile(job.tokens, [&](int64_t token, auto groups) {
             backward_tile<decltype(groups)::value, E>(job, values, token, my_gradients, my_sums);
         });
 #pragma omp barrier
-        if (job.dvalues) scatter_links(job.columns, job.layer.n_links, gradients, job.dvalues);
+        if (job.dvalues) scatter_links(job.columns, n_links, gradients, room, job.dvalues);
         if (job.dbias) {
             Share rows = my_share(job.layer.out);
             for (int64_t r = rows.begin; r < rows.end; r++) {

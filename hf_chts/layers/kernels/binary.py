@@ -1,0 +1,80 @@
+"""Loads the binary of the native kernel and declares its functions.
+
+``HF_CHTS_ISA=avx512|avx2|baseline`` forces an instruction set; it is read once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: F401  # first: the binary uses its OpenMP
+
+PATH = Path(__file__).parent / "native" / "_native.so"
+_I64, _PTR, _BOOL, _INT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_bool, ctypes.c_int
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "choose": (ctypes.c_char_p, [ctypes.c_char_p]),
+    "max_lines": (_I64, []),
+    "index_bytes": (_I64, [_I64] * 3),
+    "build_index": (_BOOL, [_I64] * 3 + [_PTR, _PTR, _BOOL, _PTR]),
+    "forward": (
+        None,
+        [_I64] * 3 + [_PTR, _PTR, _BOOL, _PTR, _I64, _PTR, _I64] + [_PTR] * 3 + [_BOOL, _INT],
+    ),
+    "backward": (
+        None,
+        [_I64] * 3 + [_PTR, _I64, _PTR, _I64, _PTR, _I64] + [_PTR] * 4 + [_BOOL, _INT],
+    ),
+}
+
+
+class Binary:
+    """The loaded library: its functions, and the name of the instruction set it picked."""
+
+    def __init__(self, path: Path) -> None:
+        # The library names OpenMP's functions but brings no OpenMP: torch, imported above, has
+        # loaded its own for all to see. So both share one pool of threads.
+        library = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, f"hf_chts_{name}")
+            function.restype, function.argtypes = result, arguments
+            setattr(self, name, function)
+        wanted = os.environ.get("HF_CHTS_ISA", "")
+        chosen = self.choose(wanted.encode())
+        if chosen is None:
+            raise OSError(f"HF_CHTS_ISA={wanted} is not an instruction set of this machine")
+        self.isa: str = chosen.decode()
+
+    choose: Callable[[bytes], bytes | None]
+    max_lines: Callable[[], int]
+    index_bytes: Callable[..., int]
+    build_index: Callable[..., bool]
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+
+
+@functools.cache
+def load() -> Binary | str:
+    """The binary, or why there is none."""
+    if not PATH.exists():
+        return "its binary was not built (install with a C++ compiler present)"
+    try:
+        return Binary(PATH)
+    except OSError as error:
+        return f"its binary does not load: {error}"
+
+
+def binary() -> Binary:
+    """The binary.
+
+    Raises:
+        RuntimeError: If there is none, with the reason.
+    """
+    loaded = load()
+    if isinstance(loaded, str):
+        raise RuntimeError(f"the native kernel cannot run: {loaded}")
+    return loaded

@@ -1,0 +1,61 @@
+"""Weights and optimizer state that follow the links of a layer when these move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_chts.layers.sparse_linear import SparseLinear
+
+
+def _tensors(optimizer: torch.optim.Optimizer, values: nn.Parameter) -> list[tuple[str, Tensor]]:
+    """The tensors an optimizer keeps for a parameter, scalars such as steps left out."""
+    state: dict[str, Any] = optimizer.state.get(values, {})
+    tensors = ((key, item) for key, item in state.items() if isinstance(item, Tensor))
+    return [(key, item) for key, item in tensors if item.dim() > 0]
+
+
+def refuse_foreign_state(
+    optimizer: torch.optim.Optimizer, layers: Mapping[str, SparseLinear]
+) -> None:
+    """Refuse an optimizer whose state cannot follow the links.
+
+    Raises:
+        ValueError: If a state tensor has not one number a link.
+    """
+    for name, layer in layers.items():
+        for key, tensor in _tensors(optimizer, layer.values):
+            if tensor.shape != layer.values.shape:
+                raise ValueError(
+                    f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(tensor.shape)} for "
+                    f"the {layer.nnz} links of {name}: links can move only with an optimizer whose "
+                    "state has one number a link (SGD, Adam, AdamW, Adagrad, RMSprop, Adafactor)"
+                )
+
+
+def move_links(layer: SparseLinear, positions: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Replace a layer's links: those that stay keep weight and state, new ones have 0.
+
+    Args:
+        layer: The layer.
+        positions: Sorted flat positions of the links it shall have.
+        optimizer: The optimizer that trains it.
+    """
+    old = layer.positions
+    place = torch.searchsorted(old, positions).clamp_max_(old.numel() - 1)
+    stays = old[place] == positions
+    source = place[stays]
+
+    def carried(data: Tensor) -> Tensor:
+        moved = data.new_zeros(positions.numel())
+        moved[stays] = data[source]
+        return moved
+
+    state = {key: carried(data) for key, data in _tensors(optimizer, layer.values)}
+    layer.set_links(positions, carried(layer.values.detach()))
+    layer.values.grad = None  # it was that of the links before
+    for key, data in state.items():
+        optimizer.state[layer.values][key] = data

@@ -1,0 +1,170 @@
+"""Time of sparse layers beside dense ones: training (forward, backward) and decoding.
+
+Both sides live in one process and take turns, so that a noisy machine slows both; the ratio of a
+turn is dense / sparse, and medians are shown. The sparse side is the public layer: packing,
+reordering of weights and gradients, and bias are all inside.
+
+    python scripts/bench_layers.py [--layers 512x512 ...] [--tokens 1024 64] [--density 0.1 ...]
+                                   [--threads N] [--turns 15] [--csr] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_chts.layers.kernels import native
+from hf_chts.layers.sparse_linear import SparseLinear
+
+COLD_BYTES = 600 << 20  # dense copies of a layer that outgrow every cache
+Row = dict[str, Any]
+
+
+def make_pair(out: int, in_: int, density: float) -> tuple[nn.Linear, SparseLinear]:
+    """A dense layer, and one with uniformly random links."""
+    n_links = round(density * out * in_)
+    positions = torch.randperm(out * in_)[:n_links].sort().values
+    sparse = SparseLinear(in_, out, n_links)
+    sparse.set_links(positions, torch.randn(n_links))
+    return nn.Linear(in_, out), sparse
+
+
+def turns(sides: list[Callable[[], tuple[float, ...]]], n: int) -> list[list[tuple[float, ...]]]:
+    """Timings of each side, taken in turn, after three to warm up."""
+    seen: list[list[tuple[float, ...]]] = [[] for _ in sides]
+    for turn in range(n + 3):
+        for side, times in zip(sides, seen, strict=True):
+            measured = side()
+            if turn >= 3:
+                times.append(measured)
+    return seen
+
+
+def step(layer: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> tuple[float, float, float]:
+    """Seconds of a forward, a backward, and both."""
+    x.grad = None
+    start = time.perf_counter()
+    y = layer(x)
+    middle = time.perf_counter()
+    y.backward(grad)
+    end = time.perf_counter()
+    if isinstance(layer, nn.Module):
+        layer.zero_grad()
+    return middle - start, end - middle, end - start
+
+
+def ratios(dense: list[tuple[float, ...]], sparse: list[tuple[float, ...]]) -> list[float]:
+    """Median over the turns of dense / sparse, for each thing timed."""
+    pairs = [[a / b for a, b in zip(d, s, strict=True)] for d, s in zip(dense, sparse, strict=True)]
+    return [statistics.median(column) for column in zip(*pairs, strict=True)]
+
+
+def csr_step(layer: SparseLinear, bias: Tensor) -> Callable[[Tensor], Tensor]:
+    """The same layer by torch's own sparse tensors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        weight = layer.to_dense().detach().to_sparse_csr().requires_grad_()
+    return lambda x: (weight @ x.T).T + bias
+
+
+def bench_training(out: int, in_: int, tokens: int, density: float, args: Any) -> Row:
+    """One row of the table of training."""
+    dense, sparse = make_pair(out, in_, density)
+    x, grad = torch.randn(tokens, in_, requires_grad=True), torch.randn(tokens, out)
+    sides = [lambda: step(dense, x, grad), lambda: step(sparse, x, grad)]
+    if args.csr:
+        by_csr = csr_step(sparse, dense.bias.detach())
+        sides.append(lambda: step(by_csr, x, grad))
+    seen = turns(sides, args.turns)
+    forward, backward, total = ratios(seen[0], seen[1])
+    row = {"layer": f"{out}x{in_}", "tokens": tokens, "density": density}
+    row |= {"forward": forward, "backward": backward, "total": total}
+    row["sparse_ms"] = 1e3 * statistics.median(times[2] for times in seen[1])
+    if args.csr:
+        row["torch_csr_total"] = ratios(seen[0], seen[2])[2]
+    return row
+
+
+def bench_decoding(out: int, in_: int, tokens: int, density: float, args: Any) -> Row:
+    """One row of the table of decoding: each call meets weights that left the caches."""
+    copies = max(2, COLD_BYTES // (out * in_ * 4))
+    pairs = [make_pair(out, in_, density) for _ in range(min(copies, 200))]
+    x, at = torch.randn(tokens, in_), [0, 0]
+
+    def side(which: int) -> tuple[float, ...]:
+        start = time.perf_counter()
+        for _ in range(20):
+            pairs[at[which] % len(pairs)][which](x)
+            at[which] += 1
+        return (time.perf_counter() - start,)
+
+    with torch.no_grad():
+        seen = turns([lambda: side(0), lambda: side(1)], args.turns)
+    row = {"layer": f"{out}x{in_}", "tokens": tokens, "density": density}
+    row["decoding"] = ratios(seen[0], seen[1])[0]
+    row["sparse_us"] = 1e6 / 20 * statistics.median(times[0] for times in seen[1])
+    return row
+
+
+def show(row: Row) -> None:
+    """Print a row at once."""
+    cells = [f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()]
+    print("  ".join(cells), flush=True)
+
+
+def machine() -> Row:
+    """What the numbers depend on."""
+    names = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "instruction_set": native.isa(),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    layers = ["512x512", "2048x512", "512x2048", "1024x1024", "4096x1024"]
+    parser.add_argument("--layers", nargs="+", default=layers, metavar="OUTxIN")
+    parser.add_argument("--tokens", nargs="+", type=int, default=[1024, 64])
+    parser.add_argument("--decode-tokens", nargs="*", type=int, default=[1, 8])
+    parser.add_argument("--density", nargs="+", type=float, default=[0.05, 0.1, 0.2])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--csr", action="store_true", help="torch's own CSR as well")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    facts = machine()
+    show(facts)
+    rows = []
+    for bench, all_tokens in ((bench_training, args.tokens), (bench_decoding, args.decode_tokens)):
+        for tokens in all_tokens:
+            for density in args.density:
+                for name in args.layers:
+                    out, in_ = map(int, name.split("x"))
+                    rows.append(bench(out, in_, tokens, density, args))
+                    show(rows[-1])
+    if args.json:
+        args.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

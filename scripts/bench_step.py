@@ -1,0 +1,137 @@
+"""Time and memory of a whole training step: a sparse Marian beside the same model dense.
+
+Both models live in one process and take turns, so that a noisy machine slows both; the ratio of a
+turn is dense / sparse, and medians are shown. Peak memory is measured in a fresh process for each.
+
+    python scripts/bench_step.py [--ffn 1024 2048] [--tokens 1024] [--sparsity 0.9] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import MarianConfig, MarianMTModel
+
+import hf_chts
+from hf_chts.translation.loss import LabelSmoothedLoss
+
+VOCABULARY = 10_000
+SENTENCE = 32  # tokens a side
+
+
+def make(ffn: int, sparsity: float | None) -> tuple[Any, torch.optim.Optimizer]:
+    """A 6+6-layer Marian of width 512 and its optimizer; ``sparsity`` None leaves it dense."""
+    torch.manual_seed(0)
+    config = MarianConfig(
+        vocab_size=VOCABULARY,
+        d_model=512,
+        encoder_layers=6,
+        decoder_layers=6,
+        encoder_attention_heads=8,
+        decoder_attention_heads=8,
+        encoder_ffn_dim=ffn,
+        decoder_ffn_dim=ffn,
+        activation_function="relu",
+        dropout=0.1,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
+    model = MarianMTModel(config).train()
+    if sparsity is not None:
+        hf_chts.sparsify(model, hf_chts.SparsityConfig(method="chts", sparsity=sparsity))
+    return model, torch.optim.AdamW(model.parameters(), 1e-4)
+
+
+def step(model: Any, optimizer: torch.optim.Optimizer, tokens: int) -> float:
+    """One training step on random sentences; its seconds."""
+    shape = (tokens // SENTENCE, SENTENCE)
+    source, target = torch.randint(3, VOCABULARY, (2, *shape))
+    start = time.perf_counter()
+    logits = model(input_ids=source, decoder_input_ids=target).logits
+    LabelSmoothedLoss(0.1)({"logits": logits}, target).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return time.perf_counter() - start
+
+
+def compare(ffn: int, tokens: int, sparsity: float, turns: int) -> dict[str, Any]:
+    """Median seconds of both, the median ratio, and peak memory."""
+    dense, sparse = make(ffn, None), make(ffn, sparsity)
+    pairs = [(step(*dense, tokens), step(*sparse, tokens)) for _ in range(turns + 2)][2:]
+    return {
+        "ffn": ffn,
+        "tokens": tokens,
+        "sparsity": sparsity,
+        "dense_seconds": statistics.median(d for d, _ in pairs),
+        "sparse_seconds": statistics.median(s for _, s in pairs),
+        "ratio": statistics.median(d / s for d, s in pairs),
+        "dense_peak_mb": peak_memory(ffn, tokens, None),
+        "sparse_peak_mb": peak_memory(ffn, tokens, sparsity),
+    }
+
+
+def peak_memory(ffn: int, tokens: int, sparsity: float | None) -> float:
+    """Megabytes that a fresh process needs for three steps, beyond what it needs to start."""
+    command = [sys.executable, __file__, "--child", str(ffn), str(tokens), str(sparsity or 0)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def child(ffn: int, tokens: int, sparsity: float) -> None:
+    """The process that :func:`peak_memory` measures."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model, optimizer = make(ffn, sparsity or None)
+    made = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sparsity:  # the dense model that was made first has been freed; start counting afresh
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        made = before
+    for _ in range(3):
+        step(model, optimizer, tokens)
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = next(int(line.split()[1]) for line in status.split("\n") if line.startswith("VmHWM"))
+    print((peak - min(before, made)) / 1024)
+
+
+def main() -> None:
+    """Measure and show."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--ffn", type=int, nargs="+", default=[1024, 2048])
+    parser.add_argument("--tokens", type=int, default=1024)
+    parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        ffn, tokens, sparsity = args.child
+        return child(int(ffn), int(tokens), float(sparsity))
+    print(f"Marian 6+6, d 512, vocabulary {VOCABULARY:,}, {args.sparsity:.0%} sparse, fp32, AdamW")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}\n")
+    print("  ffn  tokens  dense s  sparse s  ratio  dense peak MB  sparse peak MB")
+    rows = []
+    for ffn in args.ffn:
+        row = compare(ffn, args.tokens, args.sparsity, args.turns)
+        rows.append(row)
+        print(
+            f"{ffn:>5}  {args.tokens:>6}  {row['dense_seconds']:>7.3f}  "
+            f"{row['sparse_seconds']:>8.3f}  {row['ratio']:>5.2f}  {row['dense_peak_mb']:>13.0f}  "
+            f"{row['sparse_peak_mb']:>14.0f}"
+        )
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,406 @@
+"""The native kernel against dense float64, alone and as an operator of torch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
+
+from hf_chts.layers.kernels import binary, native
+
+ROOT = Path(__file__).resolve().parents[2]
+REASON = native.why_unavailable(torch.zeros(1))
+needs_binary = pytest.mark.skipif(REASON is not None, reason=f"native kernel: {REASON}")
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+class Layer:
+    """Random links of a given density, their index, and the dense weight in float64."""
+
+    def __init__(self, out: int, in_: int, density: float, seed: int = 0, wide: bool = False):
+        generator = torch.Generator().manual_seed(seed)
+        self.mask = torch.rand(out, in_, generator=generator) < density
+        self.out, self.in_ = out, in_
+        self.crow = torch.nn.functional.pad(self.mask.sum(1).cumsum(0), (1, 0)).int()
+        self.col = self.mask.nonzero()[:, 1].to(torch.int32 if wide else torch.int16)
+        self.index = native.build_index(self.crow, self.col, out, in_)
+        self.values = torch.randn(self.col.numel(), generator=generator)
+        self.bias = torch.randn(out, generator=generator)
+
+    def dense(self) -> torch.Tensor:
+        weight = torch.zeros(self.out, self.in_, dtype=torch.float64)
+        weight[self.mask] = self.values.detach().double()
+        return weight
+
+    def __call__(self, x: torch.Tensor, bias: bool = True) -> torch.Tensor:
+        chosen = self.bias if bias else None
+        return native.linear(x, self.values, chosen, self.index, self.out, self.in_)
+
+    def requires_grad(self) -> Layer:
+        self.values.requires_grad_()
+        self.bias.requires_grad_()
+        return self
+
+
+def assert_close(actual: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
+    assert actual.shape == expected.shape
+    if expected.numel():
+        scale = expected.abs().max().item() + 1e-3
+        error = (actual.double() - expected).abs().max().item()
+        assert error <= TOLERANCE[dtype] * scale
+
+
+def assert_matches_dense(layer: Layer, x: torch.Tensor, bias: bool = True) -> None:
+    layer.requires_grad()
+    x = x.detach().requires_grad_()
+    y = layer(x, bias)
+    grad = torch.randn(y.shape).to(x.dtype)
+    wanted = (x, layer.values) + ((layer.bias,) if bias else ())
+    grads = torch.autograd.grad(y, wanted, grad)
+    rows, grad_rows = x.detach().double(), grad.double().reshape(y.numel() // layer.out, layer.out)
+    weight = layer.dense()
+    expected = rows @ weight.T + (layer.bias.double() if bias else 0)
+    assert y.dtype == x.dtype
+    assert_close(y, expected.detach(), x.dtype)
+    assert_close(grads[0], (grad.double() @ weight), x.dtype)
+    flat = rows.reshape(grad_rows.shape[0], layer.in_)
+    assert_close(grads[1], (grad_rows.T @ flat)[layer.mask], x.dtype)
+    if bias:
+        assert_close(grads[2], grad_rows.sum(0), x.dtype)
+
+
+def strided(tokens: int, width: int, kind: str) -> torch.Tensor:
+    """The same shape laid out in memory in different ways."""
+    if kind == "transposed":
+        return torch.randn(width, tokens).T
+    if kind == "rows apart":
+        return torch.randn(tokens, width + 5)[:, 2 : width + 2]
+    if kind == "columns apart":
+        return torch.randn(tokens, width * 2)[:, ::2]
+    if kind == "expanded":
+        return torch.randn(1, width).expand(tokens, width)
+    return torch.randn(tokens * width + 1)[1:].view(tokens, width)  # misaligned
+
+
+KINDS = ["transposed", "rows apart", "columns apart", "expanded", "misaligned"]
+
+
+@needs_binary
+@given(
+    out=st.integers(1, 300),
+    in_=st.integers(1, 300),
+    tokens=st.one_of(st.integers(0, 20), st.integers(0, 200)),
+    density=st.sampled_from([0.0, 0.02, 0.1, 0.5, 1.0]),
+    kind=st.sampled_from(KINDS),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    bias=st.booleans(),
+    wide=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_matches_dense(out, in_, tokens, density, kind, dtype, bias, wide):
+    layer = Layer(out, in_, density, seed=out + in_, wide=wide)
+    assert_matches_dense(layer, strided(tokens, in_, kind).to(dtype), bias)
+
+
+@needs_binary
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3), (2, 0, 3), (2, 1, 3, 4)])
+def test_any_leading_dimensions(leading):
+    assert_matches_dense(Layer(20, 30, 0.3), torch.randn(*leading, 30))
+
+
+@needs_binary
+@pytest.mark.parametrize("shape", [(1, 0), (0, 4), (0, 0), (5, 33_000)])
+def test_extreme_widths(shape):
+    layer = Layer(*shape, 0.01, wide=True)
+    y = layer(torch.ones(2, shape[1]))
+    assert_close(y, layer.dense().sum(1).expand(2, -1) + layer.bias.double(), torch.float32)
+
+
+@needs_binary
+@pytest.mark.parametrize("wanted", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1)])
+def test_gradients_that_nobody_needs_are_not_computed(wanted):
+    layer = Layer(40, 50, 0.2)
+    inputs = (torch.randn(70, 50), layer.values, layer.bias)
+    for tensor, want in zip(inputs, wanted, strict=True):
+        tensor.requires_grad_(bool(want))
+    layer(inputs[0]).sum().backward()
+    only = [tensor.grad for tensor in inputs]
+    for tensor in inputs:
+        tensor.grad = None
+        tensor.requires_grad_()
+    layer(inputs[0]).sum().backward()
+    for tensor, grad, want in zip(inputs, only, wanted, strict=True):
+        assert (grad is not None) == bool(want)
+        if grad is not None:
+            torch.testing.assert_close(grad, tensor.grad)
+
+
+@needs_binary
+def test_a_tokens_result_does_not_depend_on_its_neighbours():
+    layer, x = Layer(64, 96, 0.2), torch.randn(200, 96)
+    x[7] = torch.nan
+    clean = torch.arange(200) != 7
+    assert layer(x)[clean].isfinite().all()
+    assert layer(x)[7].isnan().any()
+
+
+@needs_binary
+def test_bfloat16_rounds_like_torch():
+    layer = Layer(30, 1, 1.0)
+    x = torch.randn(64, 1).bfloat16()
+    expected = (x.float() * layer.values + layer.bias).bfloat16()
+    torch.testing.assert_close(layer(x), expected, rtol=2**-8, atol=0)
+
+
+@needs_binary
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_deterministic_for_a_number_of_threads(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        layer, x = Layer(200, 300, 0.1).requires_grad(), torch.randn(500, 300, requires_grad=True)
+        runs = [
+            (y := layer(x), *torch.autograd.grad(y.square().sum(), (x, layer.values, layer.bias)))
+            for _ in range(3)
+        ]
+    finally:
+        torch.set_num_threads(before)
+    for run in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], run, strict=True))
+
+
+@needs_binary
+def test_several_python_threads_at_once():
+    layers = [Layer(100 + i, 80 + i, 0.2, seed=i) for i in range(8)]
+    xs = [torch.randn(90, layer.in_) for layer in layers]
+    alone = [layer(x) for layer, x in zip(layers, xs, strict=True)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            together = list(pool.map(lambda pair: pair[0](pair[1]), zip(layers, xs, strict=True)))
+            assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def _use_in_child(queue, layer, x):
+    queue.put(layer(x)[0, :5].tolist())  # torch's own large sums hang here
+
+
+@needs_binary
+def test_works_after_fork():
+    layer, x = Layer(300, 300, 0.3), torch.randn(400, 300)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    expected = layer(x)[0, :5].tolist()  # starts OpenMP's threads in the parent
+    torch.set_num_threads(before)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_use_in_child, args=(queue, layer, x), daemon=True)
+    child.start()
+    assert queue.get(timeout=30) == pytest.approx(expected, rel=1e-4)
+    child.join(10)
+    assert child.exitcode == 0
+
+
+PROBE = """
+import sys, torch
+from hf_chts.layers.kernels import native
+sys.path.insert(0, {tests!r})
+from test_native import Layer
+layer = Layer(70, 300, 0.2).requires_grad()
+torch.manual_seed(1)
+results = []
+for tokens in (1, 3, 8, 16, 70):
+    x = torch.randn(tokens, 300, requires_grad=True)
+    y = layer(x)
+    results += [y.detach(), *torch.autograd.grad(y.square().sum(), (x, layer.values, layer.bias))]
+torch.save(results, {file!r})
+assert native.isa() == {isa!r}, native.isa()
+files = {{line.split("/")[-1].strip() for line in open("/proc/self/maps")}}
+openmp = [file for file in files if file.startswith(("libgomp", "libiomp", "libomp"))]
+assert len(openmp) == 1, openmp
+"""
+
+
+def run_with_isa(isa: str, file: Path) -> subprocess.CompletedProcess[str]:
+    code = PROBE.format(tests=str(Path(__file__).parent), file=str(file), isa=isa)
+    env = {**os.environ, "HF_CHTS_ISA": isa, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+
+
+@needs_binary
+def test_instruction_sets_agree_and_share_one_openmp(tmp_path):
+    known = ["avx512", "avx2", "baseline"]
+    results = {}
+    for isa in known[known.index(native.isa() or "baseline") :]:
+        ran = run_with_isa(isa, tmp_path / isa)
+        assert ran.returncode == 0, ran.stderr
+        results[isa] = torch.load(tmp_path / isa)
+    for other in results.values():
+        for a, b in zip(results["baseline"], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@needs_binary
+def test_unknown_instruction_set_is_said(monkeypatch):
+    monkeypatch.setenv("HF_CHTS_ISA", "mmx")
+    binary.load.cache_clear()
+    try:
+        assert "HF_CHTS_ISA=mmx is not" in str(native.why_unavailable(torch.zeros(1)))
+    finally:
+        monkeypatch.undo()
+        binary.load.cache_clear()
+        assert native.isa() is not None  # the library is one: its choice is made anew
+
+
+@needs_binary
+def test_index_is_small():
+    layer = Layer(2048, 512, 0.1)
+    size = sum(t.numel() * t.element_size() for t in layer.index[2:])
+    assert size <= 0.8 * 2048 * 512
+    assert layer.index[0] is layer.crow or torch.equal(layer.index[0], layer.crow)
+    assert layer.index[1].data_ptr() == layer.col.data_ptr()  # no second copy
+
+
+# ---- As an operator ----
+
+
+def operator_arguments(layer: Layer, tokens: int = 20):
+    return (torch.randn(tokens, layer.in_), layer.values, layer.bias, *layer.index, layer.in_)
+
+
+@needs_binary
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_opcheck(learns, bias):
+    layer = Layer(12, 15, 0.3)
+    x, values, given_bias, *rest = operator_arguments(layer)
+    floats = [t.requires_grad_(learns) for t in (x, values, given_bias)]
+    arguments = (*floats[:2], floats[2] if bias else None, *rest)
+    torch.library.opcheck(torch.ops.hf_chts.sparse_linear.default, arguments)
+
+
+@needs_binary
+def test_opcheck_backward():
+    layer = Layer(12, 15, 0.3)
+    x = torch.randn(20, 15)
+    arguments = (torch.randn(20, 12), x, layer.values, layer.index[2], True, False, True)
+    torch.library.opcheck(torch.ops.hf_chts.sparse_linear_backward.default, arguments)
+
+
+@needs_binary
+def test_compiles_without_a_break():
+    layer, x = Layer(24, 32, 0.3).requires_grad(), torch.randn(2, 10, 32, requires_grad=True)
+    compiled = torch.compile(lambda x: layer(x).relu(), fullgraph=True, backend="aot_eager")
+    wanted = (x, layer.values, layer.bias)
+    expected = torch.autograd.grad(layer(x).relu().sum(), wanted)
+    actual = torch.autograd.grad(compiled(x).sum(), wanted)
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+class Module(torch.nn.Module):
+    def __init__(self, layer: Layer):
+        super().__init__()
+        self.values, self.bias = torch.nn.Parameter(layer.values), torch.nn.Parameter(layer.bias)
+        self.index, self.sizes = layer.index, (layer.out, layer.in_)
+
+    def forward(self, x):
+        return native.linear(x, self.values, self.bias, self.index, *self.sizes)
+
+
+@needs_binary
+def test_exports():
+    module, x = Module(Layer(24, 32, 0.3)), torch.randn(5, 32)
+    exported = torch.export.export(module, (x,))
+    torch.testing.assert_close(exported.module()(x), module(x))
+
+
+@needs_binary
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing(reentrant):
+    module, x = Module(Layer(24, 32, 0.3)), torch.randn(40, 32, requires_grad=True)
+    module(x).square().sum().backward()
+    expected = [t.grad.clone() for t in (x, module.values, module.bias)]
+    for tensor in (x, module.values, module.bias):
+        tensor.grad = None
+    checkpoint(module, x, use_reentrant=reentrant).square().sum().backward()
+    for tensor, grad in zip((x, module.values, module.bias), expected, strict=True):
+        torch.testing.assert_close(tensor.grad, grad)
+
+
+@needs_binary
+def test_no_second_derivative_in_silence():
+    layer, x = Layer(8, 8, 0.5).requires_grad(), torch.randn(20, 8, requires_grad=True)
+    (grad,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+# ---- Errors ----
+
+
+@needs_binary
+@pytest.mark.parametrize(
+    ("crow", "col"),
+    [([0, 2], [3, 1]), ([0, 2], [1, 1]), ([0, 2], [1, 4]), ([0, 2], [-1, 1]), ([0, 1], [0, 1])],
+)
+def test_unsound_indices_are_refused(crow, col):
+    indices = torch.tensor(crow, dtype=torch.int32), torch.tensor(col, dtype=torch.int16)
+    with pytest.raises(ValueError, match=r"in \[0, 4\)"):
+        native.build_index(*indices, 1, 4)
+
+
+@needs_binary
+def test_falling_row_pointers_and_wrong_shapes_are_refused():
+    col = torch.tensor([0, 1], dtype=torch.int16)
+    with pytest.raises(ValueError, match="row pointers must rise"):
+        native.build_index(torch.tensor([0, 3, 2], dtype=torch.int32), col, 2, 4)
+    with pytest.raises(ValueError, match="expected 4 row pointers"):
+        native.build_index(torch.tensor([0, 2], dtype=torch.int32), col, 3, 4)
+
+
+@needs_binary
+def test_too_wide_a_layer_is_refused():
+    crow = torch.zeros(2, dtype=torch.int32)
+    with pytest.raises(ValueError, match="use kernel='dense'"):
+        native.build_index(crow, crow[:0], 1, 2**23)
+
+
+@needs_binary
+def test_shapes_that_do_not_fit_are_refused():
+    layer = Layer(6, 8, 0.5)
+    with pytest.raises(ValueError, match="takes 8 features"):
+        layer(torch.zeros(3, 7))
+    with pytest.raises(ValueError, match="takes 8 features"):
+        layer(torch.tensor(1.0))
+    with pytest.raises(ValueError, match="got 1 values"):
+        native.linear(torch.zeros(3, 8), torch.zeros(1), None, layer.index, 6, 8)
+    with pytest.raises(ValueError, match="5 biases"):
+        native.linear(torch.zeros(3, 8), layer.values, torch.zeros(5), layer.index, 6, 8)
+    with pytest.raises(ValueError, match="takes float32 values"):
+        native.linear(torch.zeros(3, 8), layer.values.double(), None, layer.index, 6, 8)
+
+
+def test_says_what_it_cannot_take():
+    assert "on CPUs" in str(native.why_unavailable(torch.zeros(1, device="meta")))
+    assert "float32" in str(native.why_unavailable(torch.zeros(1).double()))
+
+
+def test_says_that_there_is_no_binary(monkeypatch):
+    monkeypatch.setattr(binary, "PATH", Path("/nowhere/_native.so"))
+    binary.load.cache_clear()
+    try:
+        assert "was not built" in str(native.why_unavailable(torch.zeros(1)))
+        assert native.isa() is None
+        with pytest.raises(RuntimeError, match="cannot run"):
+            binary.binary()
+    finally:
+        binary.load.cache_clear()

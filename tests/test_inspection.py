@@ -1,0 +1,64 @@
+"""hf-chts inspect: recipes, dense models and saved sparse models."""
+
+import families
+import pytest
+import torch
+
+import hf_chts
+from hf_chts import SparsityConfig, sparse_layers
+from hf_chts.inspection import inspect_model
+
+DENSE = {"marian": "fc1", "gpt2": "c_fc"}
+
+
+@pytest.fixture
+def quickstart(pytestconfig):
+    return str(pytestconfig.rootpath / "recipes" / "quickstart.yaml")
+
+
+def test_a_recipe(quickstart):
+    report = inspect_model(quickstart, ["sparsity.sparsity=0.75", "sparsity.exclude=[fc1]"])
+    assert report.config.sparsity == 0.75
+    assert {row.sparse for row in report.rows if row.name.endswith("fc1")} == {False}
+    sparse = [row for row in report.rows if row.sparse]
+    assert all(row.density == pytest.approx(0.25, abs=0.01) for row in sparse)
+    assert "dense: excluded" in str(report)
+
+
+def test_a_recipe_with_a_pretrained_model(quickstart, tmp_path):
+    families.make("marian").save_pretrained(tmp_path / "dense")
+    report = inspect_model(quickstart, [f"model.pretrained={tmp_path / 'dense'}"])
+    assert report.config.weight_init == "keep"
+    assert sum(row.sparse for row in report.rows) == 32
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_a_folder_with_a_dense_models_configuration_alone(name, tmp_path):
+    model = families.make(name)
+    model.config.save_pretrained(tmp_path)
+    report = inspect_model(str(tmp_path))
+    assert {row.name for row in report.rows if row.sparse} == families.expected(name, model)
+    parts = report.sparse_dense_size + report.embedding_parameters + report.rest_parameters
+    assert parts == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["marian", "gpt2"])
+@pytest.mark.parametrize("folder", ["", "model"])
+def test_a_saved_sparse_model_shows_the_links_it_has(name, folder, tmp_path):
+    model = families.make(name)
+    hf_chts.sparsify(model, SparsityConfig(sparsity=0.8, exclude=(DENSE[name],)))
+    first = next(iter(sparse_layers(model).values()))
+    first.set_links(torch.arange(3), torch.ones(3))
+    model.save_pretrained(tmp_path / folder)
+    report = inspect_model(str(tmp_path))
+    rows = {row.name: row for row in report.rows}
+    assert set(rows) == families.linears(model) | set(sparse_layers(model))
+    for path, layer in sparse_layers(model).items():
+        assert (rows[path].sparse, rows[path].n_links) == (True, layer.nnz)
+    parts = report.sparse_links + report.embedding_parameters + report.rest_parameters
+    assert parts == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_changes_go_with_a_recipe(tmp_path):
+    with pytest.raises(ValueError, match=r"changes go with a recipe.*sparsity\.seed=1"):
+        inspect_model(str(tmp_path), ["sparsity.seed=1"])
