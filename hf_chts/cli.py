@@ -109,8 +109,7 @@ def translate(
     from hf_chts.translation.data import read_lines
     from hf_chts.translation.sections import EvaluationSection
 
-    stdin = io.TextIOWrapper(sys.stdin.buffer, "utf-8", newline="\n")  # a lone \r ends no line
-    lines = read_lines(file) if file else [line.rstrip("\r\n") for line in stdin]
+    lines = _standard_input() if file is None else read_lines(file)
     settings = EvaluationSection(beams=beams, length_penalty=length_penalty)
     text = "".join(line + "\n" for line in run.translate_stream(model, lines, settings))
     if output is None:
@@ -168,6 +167,12 @@ def main() -> None:
             f"hf-chts: {' '.join(str(error).split())}", style="bold red", soft_wrap=True
         )
         raise SystemExit(2) from None
+
+
+def _standard_input() -> list[str]:
+    """Lines in UTF-8, ended by line feeds only, like those of files."""
+    stream = io.TextIOWrapper(sys.stdin.buffer, "utf-8", newline="\n")
+    return [line.rstrip("\r\n") for line in stream]
 
 
 def _rule_name(spec: Any) -> str:

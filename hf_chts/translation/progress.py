@@ -69,6 +69,7 @@ class ShowProgress(TrainerCallback):
                 f"step {state.global_step:>6} of {state.max_steps}: validation loss {loss:.4f} "
                 f"(perplexity {math.exp(min(loss, 99)):.2f}){bleu}{figures}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -77,9 +77,8 @@ def train(
     validation_text = load_pairs(recipe.data.validation)
     with args.main_process_first(local=False):
         if (resume or not main) and folder.tokenizer.is_dir():
-            tokenizers = TokenizerPair.load(
-                folder.tokenizer, recipe.tokenizer.source_code, recipe.tokenizer.target_code
-            )
+            codes = recipe.tokenizer.source_code, recipe.tokenizer.target_code
+            tokenizers = TokenizerPair.load(folder.tokenizer, *codes)
         else:
             tokenizers = make_tokenizers(recipe, text)
             if not resume:
@@ -89,13 +88,7 @@ def train(
     encoded = encode(text, tokenizers, recipe.data.max_length)
     validation = encode(validation_text, tokenizers, recipe.data.max_length)
     console.print(f"{encoded.left_out}\n{validation.left_out}\n")
-    transformers.set_seed(recipe.training.seed)
-    model = make_model(recipe, tokenizers)
-    patching = sparsify(model, recipe.sparsity)
-    console.print(f"{patching}\n", soft_wrap=True)
-    if main:
-        (folder.path / "patching.txt").write_text(f"{patching}\n", encoding="utf-8")
-        folder.write_json("environment.json", environment())
+    model = _sparse_model(recipe, tokenizers, folder, console)
     trainer = TranslationTrainer(
         recipe,
         tokenizers,
@@ -111,6 +104,20 @@ def train(
     if not main:
         return Result({}, Sizes.of(model, folder.model), [], seconds)
     return _finish(recipe, folder, sets, encoded.left_out.n_kept, seconds)
+
+
+def _sparse_model(
+    recipe: Recipe, tokenizers: TokenizerPair, folder: RunFolder, console: Console
+) -> Any:
+    """Make the model sparse, and show and record what that did."""
+    transformers.set_seed(recipe.training.seed)
+    model = make_model(recipe, tokenizers)
+    patching = sparsify(model, recipe.sparsity)
+    console.print(f"{patching}\n", soft_wrap=True)
+    if not console.quiet:
+        (folder.path / "patching.txt").write_text(f"{patching}\n", encoding="utf-8")
+        folder.write_json("environment.json", environment())
+    return model
 
 
 def _training_arguments(recipe: Recipe, folder: RunFolder) -> Any:

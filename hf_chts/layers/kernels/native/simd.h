@@ -10,6 +10,10 @@
 #include <cstring>
 #include <utility>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 #if defined(__AVX512F__)
@@ -119,6 +123,30 @@ INLINE Vec4 sum_lanes(Vec a, Vec b, Vec c, Vec d) {
     if (WIDTH >= 16) abcd += shuffle<Rotate<8 % WIDTH>>(abcd, abcd);
     if (WIDTH >= 8) abcd += shuffle<Rotate<4 % WIDTH>>(abcd, abcd);
     return load_as<Vec4>(&abcd);
+}
+
+INLINE float sum_of_lanes(Vec v) {
+    Vec4 sums = sum_lanes(v, Vec{}, Vec{}, Vec{});
+    return sums[0];
+}
+
+// base[at[0]], base[at[1]], ...: the one thing that compilers have no vector notation for.
+#if defined(__AVX2__)
+INLINE Lanes places(const int32_t* at) { return load_as<Lanes>(at); }
+INLINE Lanes places(const int16_t* at) {
+    typedef int16_t Shorts __attribute__((vector_size(2 * WIDTH)));
+    return __builtin_convertvector(load_as<Shorts>(at), Lanes);
+}
+#endif
+template <class Place>
+INLINE Vec gather(const float* base, const Place* at) {
+#if defined(__AVX512F__)
+    return (Vec)_mm512_i32gather_ps((__m512i)places(at), base, 4);
+#elif defined(__AVX2__)
+    return (Vec)_mm256_i32gather_ps(base, (__m256i)places(at), 4);
+#else
+    return Vec{base[at[0]], base[at[1]], base[at[2]], base[at[3]]};
+#endif
 }
 
 // Transposes the 4 x 4 blocks of four vectors: lane q of vector j goes to lane j of vector q.

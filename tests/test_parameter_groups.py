@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from transformers.optimization import Adafactor
+
+from hf_chts import SparsityConfig, Topology, sparse_layers, sparsify
+from hf_chts.parameter_groups import LearningRates, separate_sparse_groups
+
+RATE = 0.25
+
+
+def sparse_model(scale=1.0, **config):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    chosen = {"method": "set", "sparsity": 0.75, "update_interval": 2, "stop_fraction": 1.0}
+    sparsify(model, SparsityConfig(**chosen, learning_rate_scale=scale, **config))
+    return model
+
+
+def rate_of(optimizer):
+    """Learning rate by parameter."""
+    return {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+
+
+def watched(optimizer):
+    """A list that gets the rates that each optimizer step used."""
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append(rate_of(optimizer)))
+    return seen
+
+
+@pytest.mark.parametrize(("scale", "factor"), [("smupar", 4.0), (3.0, 3.0), (1.0, 1.0), (1, 1)])
+def test_rates_around_the_step(scale, factor) -> None:
+    model = sparse_model(scale)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    topology = Topology(model, optimizer, total_steps=4)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    seen = watched(optimizer)
+    values = {id(layer.values) for layer in sparse_layers(model).values()}
+    for step in range(1, 5):
+        plain = RATE * 0.5 ** (step - 1)
+        topology.before_backward(step)
+        topology.before_backward(step)  # a second micro-batch
+        model(torch.randn(2, 6)).sum().backward()
+        optimizer.step()
+        topology.after_step(step)
+        assert {group["lr"] for group in optimizer.param_groups} == {plain}
+        expected = {i: plain * (factor if i in values else 1) for i in seen[-1]}
+        assert seen[-1] == pytest.approx(expected)
+        scheduler.step()
+        assert set(scheduler.get_last_lr()) == {plain / 2}
+
+
+def test_smupar_follows_each_layers_density() -> None:
+    model = sparse_model("smupar", layer_density="er", initial_sparsity=0.5,
+                         density_schedule="linear")  # fmt: skip
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    topology = Topology(model, optimizer, total_steps=4)
+    seen, factors = watched(optimizer), []
+    for step in range(1, 5):
+        densities = {id(x.values): x.density for x in sparse_layers(model).values()}
+        topology.before_backward(step)
+        model(torch.randn(2, 6)).sum().backward()
+        optimizer.step()
+        topology.after_step(step)
+        assert {i: seen[-1][i] for i in densities} == pytest.approx(
+            {i: RATE / density for i, density in densities.items()}
+        )
+        factors.append(seen[-1][id(sparse_layers(model)["0"].values)])
+    assert factors[0] == factors[1] < factors[2] == factors[3]
+
+
+def test_a_step_moves_links_by_the_factor() -> None:
+    moved = {}
+    for scale in (1.0, "smupar"):
+        model = sparse_model(scale)
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+        topology = Topology(model, optimizer, total_steps=100)
+        topology.before_backward(1)
+        model(torch.ones(2, 6)).sum().backward()
+        optimizer.step()
+        topology.after_step(1)
+        moved[scale] = {n: p.detach() - before[n] for n, p in model.named_parameters()}
+    for name, plain in moved[1.0].items():
+        factor = 4 if name.endswith("values") else 1
+        torch.testing.assert_close(moved["smupar"][name], factor * plain)
+
+
+def test_groups_by_shape_inherit_their_options() -> None:
+    model = sparse_model()
+    decayed = [p for n, p in model.named_parameters() if n.endswith("values")]
+    rest = [p for n, p in model.named_parameters() if not n.endswith("values")]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.3}, {"params": rest, "weight_decay": 0.0, "lr": 1.0}]
+    )
+    separate_sparse_groups(optimizer, sparse_layers(model))
+    found = [(len(g["params"]), g["weight_decay"], g["lr"]) for g in optimizer.param_groups]
+    assert found == [(1, 0.3, 1e-3), (3, 0.0, 1.0), (2, 0.3, 1e-3)]
+    assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {
+        id(p) for p in model.parameters()
+    }
+
+
+def test_calling_twice_changes_nothing() -> None:
+    model = sparse_model()
+    optimizer = torch.optim.AdamW(model.parameters())
+    separate_sparse_groups(optimizer, sparse_layers(model))
+    once = [list(map(id, group["params"])) for group in optimizer.param_groups]
+    assert len(once) == 3
+    separate_sparse_groups(optimizer, sparse_layers(model))
+    assert [list(map(id, group["params"])) for group in optimizer.param_groups] == once
+
+
+def test_named_parameters_keep_their_names() -> None:
+    model = sparse_model()
+    optimizer = torch.optim.AdamW(model.named_parameters())
+    separate_sparse_groups(optimizer, sparse_layers(model))
+    names = {n: id(p) for n, p in model.named_parameters()}
+    assert len(optimizer.param_groups) == 3
+    for group in optimizer.param_groups:
+        assert [names[n] for n in group["param_names"]] == [id(p) for p in group["params"]]
+
+
+def test_scheduler_attached_before_is_refused() -> None:
+    model = sparse_model("smupar")
+    optimizer = torch.optim.AdamW(model.parameters())
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    with pytest.raises(ValueError, match=r"make hf_chts\.Topology .* before the scheduler"):
+        Topology(model, optimizer, total_steps=10)
+    assert len(optimizer.param_groups) == 1
+
+
+def test_an_optimizer_without_a_rate_is_refused() -> None:
+    model = sparse_model("smupar")
+    optimizer = Adafactor(model.parameters())
+    with pytest.raises(ValueError, match="learning_rate_scale='smupar' takes an optimizer with a"):
+        LearningRates(optimizer, sparse_layers(model), "smupar")
+    assert len(optimizer.param_groups) == 1
+    LearningRates(optimizer, sparse_layers(model), 1.0).scale()

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    MarianConfig,
+    MarianMTModel,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from hf_chts import (
+    SparseSeq2SeqTrainer,
+    SparseTrainer,
+    SparsityConfig,
+    Topology,
+    sparse_layers,
+    sparsify,
+)
+
+SEQ2SEQ = {
+    "vocab_size": 40, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1,
+    "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
+    "forced_eos_token_id": 1, "bos_token_id": None, "dropout": 0.0, "max_position_embeddings": 32,
+}  # fmt: skip
+
+
+def sparse(model, **config):
+    chosen = {"method": "chts", "sparsity": 0.7, "update_interval": 2, "stop_fraction": 1.0}
+    sparsify(model, SparsityConfig(**{**chosen, **config}))
+    return model
+
+
+def marian(**config):
+    torch.manual_seed(0)
+    return sparse(MarianMTModel(MarianConfig(**SEQ2SEQ)), **config)
+
+
+def llama(**config):
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, pad_token_id=0,
+    )  # fmt: skip
+    return sparse(LlamaForCausalLM(shape), **config)
+
+
+def pairs(n=32):
+    """Pairs of different lengths, so that micro-batches hold different numbers of tokens."""
+    generator = torch.Generator().manual_seed(1)
+    draw = lambda n, top=40: torch.randint(3, top, (n,), generator=generator).tolist()  # noqa: E731
+    lengths = torch.randint(3, 12, (n,), generator=generator).tolist()
+    return [{"input_ids": draw(n), "labels": draw(n, 8)} for n in lengths]
+
+
+def collate(rows):
+    length = max(len(row["input_ids"]) for row in rows)
+    fill = lambda key, value: torch.tensor(  # noqa: E731
+        [row[key] + [value] * (length - len(row[key])) for row in rows]
+    )
+    ids = fill("input_ids", 0)
+    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": fill("labels", -100)}
+
+
+def causal(rows):
+    batch = collate(rows)
+    batch["labels"] = batch["input_ids"].masked_fill(batch["input_ids"] == 0, -100)
+    return batch
+
+
+class Watch(TrainerCallback):
+    """What a run reports."""
+
+    def __init__(self) -> None:
+        self.logs: list[dict] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        self.logs.append(dict(logs))
+
+
+def trainer_of(model, folder, **options):
+    encodes = model.config.is_encoder_decoder
+    kinds = (SparseSeq2SeqTrainer, Seq2SeqTrainingArguments)
+    kind, arguments = kinds if encodes else (SparseTrainer, TrainingArguments)
+    defaults = {
+        "max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "report_to": [],
+        "save_strategy": "no", "logging_steps": 1, "disable_tqdm": True, "use_cpu": True,
+        "dataloader_pin_memory": False,
+    }  # fmt: skip
+    extra = {k: options.pop(k) for k in ("callbacks", "optimizers") if k in options}
+    args = arguments(str(folder), **{**defaults, **options})
+    collator = collate if encodes else causal
+    data = pairs()
+    return kind(
+        model=model, args=args, train_dataset=data, eval_dataset=data[:8], data_collator=collator,
+        **extra,
+    )  # fmt: skip
+
+
+def run(model, folder, **options):
+    watch = Watch()
+    trainer = trainer_of(model, folder, callbacks=[watch], **options)
+    trainer.train()
+    steps = [log for log in watch.logs if "grad_norm" in log]
+    return trainer, steps
+
+
+@pytest.mark.parametrize(
+    ("make", "smoothing"), [(llama, 0.0), (llama, 0.1), (marian, 0.0), (marian, 0.1)]
+)
+def test_accumulation_changes_neither_loss_nor_gradient(make, smoothing, tmp_path) -> None:
+    runs = []
+    for batch, accumulation in ((8, 1), (4, 2), (2, 4)):
+        _, steps = run(
+            make(method="rigl"), tmp_path, max_steps=3, per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation, label_smoothing_factor=smoothing,
+            learning_rate=1e-3,
+        )  # fmt: skip
+        runs.append([(step["loss"], step["grad_norm"]) for step in steps])
+    assert len(runs[0]) == 3
+    for other in runs[1:]:
+        torch.testing.assert_close(torch.tensor(other), torch.tensor(runs[0]), rtol=2e-4, atol=1e-5)
+
+
+def test_models_that_cannot_shift_labels_train(tmp_path) -> None:
+    """M2M100 takes num_items_in_batch for granted and has no method that shifts labels."""
+    torch.manual_seed(0)
+    config = M2M100Config(**SEQ2SEQ, encoder_layerdrop=0.5, decoder_layerdrop=0.5)
+    for smoothing in (0.0, 0.1):
+        model = sparse(M2M100ForConditionalGeneration(config), method="rigl")
+        assert not hasattr(model, "prepare_decoder_input_ids_from_labels")
+        _, steps = run(model, tmp_path, label_smoothing_factor=smoothing)
+        assert all(step["loss"] > 0 for step in steps)
+
+
+@pytest.mark.parametrize("make", [llama, marian])
+def test_training_learns_and_moves_links(make, tmp_path) -> None:
+    model = make()
+    before = {name: layer.mask for name, layer in sparse_layers(model).items()}
+    _, steps = run(model, tmp_path, max_steps=30, learning_rate=2e-2)
+    assert steps[-1]["loss"] < 0.9 * steps[0]["loss"]
+    for name, layer in sparse_layers(model).items():
+        assert layer.nnz == int(before[name].sum())
+        assert not torch.equal(layer.mask, before[name])
+
+
+def test_clipping_bounds_the_step(tmp_path) -> None:
+    norms = []
+    for clip in (0.0, 1e-3):
+        model = marian(method="static", learning_rate_scale=1.0)
+        before = [p.detach().clone() for p in model.parameters()]
+        run(model, tmp_path, max_steps=1, max_grad_norm=clip, optim="sgd", learning_rate=1.0)
+        moved = torch.cat(
+            [(p - q).flatten() for p, q in zip(model.parameters(), before, strict=True)]
+        )
+        norms.append(float(moved.detach().norm()))
+    assert norms[0] > 0.1
+    assert norms[1] == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_bf16(tmp_path) -> None:
+    for method in ("chts", "rigl"):
+        model = marian(method=method)
+        _, steps = run(model, tmp_path, bf16=True, max_steps=8)
+        assert steps[-1]["loss"] < steps[0]["loss"]
+        assert {layer.values.dtype for layer in sparse_layers(model).values()} == {torch.float32}
+
+
+def test_gradient_checkpointing_changes_nothing(tmp_path) -> None:
+    losses, masks = [], []
+    for on in (False, True):
+        model = marian(method="rigl")
+        _, steps = run(model, tmp_path, gradient_checkpointing=on)
+        losses.append(torch.tensor([(step["loss"], step["grad_norm"]) for step in steps]))
+        masks.append({name: layer.mask for name, layer in sparse_layers(model).items()})
+    torch.testing.assert_close(losses[0], losses[1])
+    assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
+
+
+def test_topology_figures_reach_report_to_and_the_log(tmp_path) -> None:
+    watch = Watch()
+    model = marian(method="set", zeta=0.5)
+    trainer = trainer_of(model, tmp_path, callbacks=[watch], max_steps=8, logging_steps=4)
+    (tmp_path / "topology.jsonl").write_text('{"step": 1, "name": "of an earlier run"}\n')
+    trainer.train()
+    rows = [json.loads(x) for x in (tmp_path / "topology.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [s for s in (2, 4, 6, 8) for _ in sparse_layers(model)]
+    assert set(rows[0]) == {"step", "name", "n_links", "density", "removed", "regrown", "itop"}
+    logs = [log for log in watch.logs if "loss" in log]
+    assert len(logs) == 2
+    for log, steps in zip(logs, ((2, 4), (6, 8)), strict=True):
+        mine = [row for row in rows if row["step"] in steps]
+        assert log["topology_removed"] == sum(row["removed"] for row in mine) > 0
+        assert log["topology_regrown"] == sum(row["regrown"] for row in mine)
+        layers = sparse_layers(model).values()
+        size = sum(layer.in_features * layer.out_features for layer in layers)
+        assert log["topology_density"] == pytest.approx(sum(x.nnz for x in layers) / size)
+    assert logs[0]["topology_density"] < logs[0]["topology_itop"] < logs[1]["topology_itop"] < 1
+
+
+def test_sparse_values_have_groups_of_their_own(tmp_path) -> None:
+    seen = []
+    model = marian(method="set", learning_rate_scale="smupar")
+    values = {id(layer.values) for layer in sparse_layers(model).values()}
+
+    class Rates(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs) -> None:
+            for group in optimizer.param_groups:
+                seen.append(({id(p) in values for p in group["params"]}, group["lr"]))
+
+    trainer = trainer_of(
+        model, tmp_path, callbacks=[Rates()], lr_scheduler_type="constant", max_steps=2,
+        weight_decay=0.5,
+    )  # fmt: skip
+    trainer.train()
+    assert all(len(kinds) == 1 for kinds, _ in seen)
+    rates = {(kinds == {True}): rate for kinds, rate in seen}
+    density = next(iter(sparse_layers(model).values())).density
+    assert rates == pytest.approx({False: 1e-2, True: 1e-2 / density}, rel=0.02)
+    decayed = [g for g in trainer.optimizer.param_groups if id(g["params"][0]) in values]
+    assert {group["weight_decay"] for group in decayed} == {0.5}
+
+
+def test_evaluation_with_generation_and_the_best_model(tmp_path) -> None:
+    model = marian(method="set", zeta=0.5)
+    scores = itertools.cycle([3.0, 1.0, 2.0])
+    shapes = []
+
+    def metrics(prediction):
+        shapes.append(prediction.predictions.shape)
+        return {"score": next(scores)}
+
+    trainer = trainer_of(
+        model, tmp_path, max_steps=6, eval_strategy="steps", eval_steps=2, save_strategy="steps",
+        save_steps=2, predict_with_generate=True, generation_max_length=6, generation_num_beams=2,
+        load_best_model_at_end=True, metric_for_best_model="eval_score",
+    )  # fmt: skip
+    trainer.compute_metrics = metrics
+    trainer.train()
+    assert [shape[0] for shape in shapes] == [8, 8, 8]
+    assert trainer.state.best_global_step == 2
+    best = MarianMTModel.from_pretrained(tmp_path / "checkpoint-2")
+    for name, layer in sparse_layers(model).items():
+        other = sparse_layers(best)[name]
+        assert torch.equal(layer.positions, other.positions)
+        assert torch.equal(layer.values, other.values)
+    last = MarianMTModel.from_pretrained(tmp_path / "checkpoint-6")
+    name = next(iter(sparse_layers(model)))
+    assert not torch.equal(sparse_layers(last)[name].mask, sparse_layers(model)[name].mask)
+    # state of the links of step 6 would be wrong for those of step 2
+    optimizer = trainer.optimizer.optimizer
+    assert all(layer.values not in optimizer.state for layer in sparse_layers(model).values())
+    trainer.train()
+    assert trainer.state.global_step == 6
+
+
+def test_a_second_train_call(tmp_path) -> None:
+    model = marian()
+    trainer, _ = run(model, tmp_path)
+    explored = [layer.explored.clone() for layer in sparse_layers(model).values()]
+    trainer.train()
+    for layer, before in zip(sparse_layers(model).values(), explored, strict=True):
+        assert bool(((layer.explored & before) == before).all())
+        assert trainer.optimizer.state[layer.values]["exp_avg"].shape == layer.values.shape
+    steps = [json.loads(x)["step"] for x in (tmp_path / "topology.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert len(steps) == 3 * len(sparse_layers(model))
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "sgd", "adafactor"])
+def test_optimizers(optim, tmp_path) -> None:
+    trainer, _ = run(marian(method="set"), tmp_path, optim=optim)
+    assert isinstance(trainer.topology, Topology)
+    for layer in sparse_layers(trainer.model).values():
+        for item in trainer.optimizer.state[layer.values].values():
+            if isinstance(item, torch.Tensor) and item.dim():
+                assert item.shape == layer.values.shape
+
+
+def test_an_optimizer_of_ones_own(tmp_path) -> None:
+    model = marian(method="set", learning_rate_scale=2.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    trainer = trainer_of(model, tmp_path, optimizers=(optimizer, None))
+    with pytest.raises(ValueError, match="scheduler is attached already"):
+        trainer.train()
+    model = marian(method="set")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    run(model, tmp_path, optimizers=(optimizer, None))
+    assert len(optimizer.param_groups) == 1
+
+
+def test_dense_method_is_the_plain_trainer(tmp_path) -> None:
+    model = marian(method="dense")
+    trainer, steps = run(model, tmp_path)
+    assert not sparse_layers(model)
+    assert not (tmp_path / "topology.jsonl").exists()
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert trainer.topology.last_update == 0
+
+
+@pytest.mark.parametrize("make", [SparseTrainer, SparseSeq2SeqTrainer])
+def test_a_model_that_is_not_sparse_is_refused(make, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"not sparse: call hf_chts\.sparsify"):
+        make(
+            model=MarianMTModel(MarianConfig(**SEQ2SEQ)),
+            args=Seq2SeqTrainingArguments(str(tmp_path), use_cpu=True, report_to=[]),
+        )
