@@ -191,6 +191,7 @@ def _show_scores(scores: dict[str, Any]) -> None:
         for label, x in named:
             table.add_row(name, label, f"{x.value:.2f}", x.signature)
     table.columns[2].justify = "right"
+    table.columns[3].overflow = "fold"
     out.print(table)
 
 

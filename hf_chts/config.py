@@ -42,6 +42,8 @@ class SparsityConfig:
         density_schedule: How density moves from the initial to the final one: ``"constant"``,
             ``"cubic"``, ``"sigmoid"``, ``"linear"`` or ``"mest"``.
         initial_sparsity: Sparsity at the start, in [0, sparsity]; read by schedules that move.
+        decay: Removal rule that ranks the links to lose when the density falls, before the
+            ordinary removal; None: ``removal``.
         percolation: Whether neurons without links on one side lose those on the other.
         update_interval: Optimizer steps between two topology updates, at least 1.
         stop_fraction: Share of training after which the topology rests, in [0, 1].
@@ -52,8 +54,8 @@ class SparsityConfig:
         init_scale: Factor on the initial weights that are drawn, above 0.
         learning_rate_scale: Factor on the learning rate of link weights, above 0, or
             ``"smupar"``: 1 / density of the layer, following the density as it falls (Dey et al.,
-            NeurIPS 2024). It needs an optimizer made from :func:`hf_chts.parameter_groups`; the
-            trainers do that by themselves.
+            NeurIPS 2024). Make :class:`hf_chts.Topology` before a learning-rate scheduler then,
+            since it gives link weights their own parameter groups; trainers do so themselves.
         kernel: ``"auto"`` (native where the processor has it), ``"native"`` or ``"dense"``.
     """
 
@@ -72,6 +74,7 @@ class SparsityConfig:
     zeta_schedule: Literal["constant", "cosine"] | None = None
     density_schedule: Literal["constant", "cubic", "sigmoid", "linear", "mest"] | None = None
     initial_sparsity: float | None = None
+    decay: RuleSpec | None = None
     percolation: bool | None = None
     update_interval: int = 100
     stop_fraction: float = 0.75

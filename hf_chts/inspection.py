@@ -18,6 +18,7 @@ from hf_chts.checkpoint import NAME, from_pretrained
 from hf_chts.config import SparsityConfig
 from hf_chts.patch_report import PatchReport
 from hf_chts.patching import plan
+from hf_chts.translation.model import empty_model
 from hf_chts.translation.recipe import load_recipe
 
 
@@ -33,13 +34,7 @@ def inspect_model(model: str, overrides: Sequence[str] = ()) -> PatchReport:
     """
     if model.endswith((".yaml", ".yml")):
         recipe = load_recipe(model, overrides)
-        section = recipe.model
-        if section.pretrained is not None:
-            return _would_be(AutoConfig.from_pretrained(section.pretrained), recipe.sparsity)
-        config = AutoConfig.for_model(section.family, **section.config)
-        config.vocab_size = config.decoder_vocab_size = recipe.tokenizer.vocab_size
-        config.pad_token_id = 0
-        return _would_be(config, recipe.sparsity)
+        return plan(empty_model(recipe), recipe.sparsity)[0]
     if overrides:
         raise ValueError(f"changes go with a recipe, and {model} is none: {' '.join(overrides)}")
     folder = Path(model) / "model"

@@ -28,6 +28,8 @@ class Method:
 CHTS_PAPER = "Zhang et al., NeurIPS 2025, arXiv:2501.19107"
 SET_PAPER = "Mocanu et al., Nature Communications 2018, doi:10.1038/s41467-018-04316-3"
 RIGL_PAPER = "Evci et al., ICML 2020, arXiv:1911.11134"
+GMP_PAPER = "Zhu and Gupta 2017, arXiv:1710.01878"
+GRANET_PAPER = "Liu et al., NeurIPS 2021, arXiv:2106.10404"
 
 _DEFAULTS: dict[str, Any] = {
     "initial": "er",
@@ -39,6 +41,7 @@ _DEFAULTS: dict[str, Any] = {
     "zeta_schedule": "constant",
     "density_schedule": "constant",
     "initial_sparsity": None,
+    "decay": None,
     "percolation": False,
 }
 
@@ -67,14 +70,40 @@ METHODS: dict[str, Method] = {
             "percolation": True,
         },
     ),
+    "gmp": Method(
+        GMP_PAPER,
+        {"removal": "magnitude", "density_schedule": "cubic", "initial_sparsity": 0.0},
+        "pruned links do not come back: their weights are not stored",
+    ),
+    "granet": Method(
+        GRANET_PAPER,
+        {
+            "removal": "magnitude",
+            "regrowth": "gradient",
+            "zeta_schedule": "cosine",
+            "density_schedule": "cubic",
+            "initial_sparsity": 0.5,
+        },
+        "prunes each layer to the scheduled density; GraNet ranks all layers together",
+    ),
 }
+METHODS["chtss"] = Method(
+    CHTS_PAPER,
+    {
+        **METHODS["chts"].settings,
+        "density_schedule": "sigmoid",
+        "initial_sparsity": 0.5,
+        "decay": "relative_importance",
+    },
+    "the sigmoid ends with the last update; for equal FLOPs with a cubic one the paper halves it",
+)
 
 
 def resolve(config: SparsityConfig) -> SparsityConfig:
     """Fill the open fields of a configuration from its method's row.
 
     Raises:
-        ValueError: If the method is unknown.
+        ValueError: If the method is unknown, or a density schedule has no start.
     """
     if config.method not in METHODS:
         close = difflib.get_close_matches(config.method, METHODS, n=1)
@@ -82,4 +111,10 @@ def resolve(config: SparsityConfig) -> SparsityConfig:
         raise ValueError(f"no method {config.method!r}: {hint}known: {', '.join(METHODS)}")
     settings = {**_DEFAULTS, **METHODS[config.method].settings}
     open_fields = {k: v for k, v in settings.items() if getattr(config, k) is None}
-    return dataclasses.replace(config, **open_fields)
+    resolved = dataclasses.replace(config, **open_fields)
+    if resolved.density_schedule != "constant" and resolved.initial_sparsity is None:
+        raise ValueError(
+            f"density_schedule {resolved.density_schedule!r} takes initial_sparsity, the sparsity "
+            "that it starts from"
+        )
+    return resolved

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from hf_chts.budget import check_rules, link_counts
 from hf_chts.config import SparsityConfig
 from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
@@ -20,7 +21,6 @@ from hf_chts.rules.initial import initial
 from hf_chts.rules.links import Site
 from hf_chts.rules.randomness import generator_for
 from hf_chts.rules.registry import Rule
-from hf_chts.topology import check_rules, link_counts
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -13,21 +13,20 @@ import torch.distributed
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from hf_chts.budget import last_update, link_counts
 from hf_chts.config import SparsityConfig
 from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.methods import resolve
 from hf_chts.optimizer_state import move_links, refuse_foreign_state
 from hf_chts.parameter_groups import LearningRates
-from hf_chts.rules.distribution import densities
-from hf_chts.rules.initial import initial
 from hf_chts.rules.links import Links
 from hf_chts.rules.percolation import percolate
 from hf_chts.rules.randomness import generator_for
 from hf_chts.rules.registry import Rule
 from hf_chts.rules.regrowth import regrowth
 from hf_chts.rules.removal import removal
-from hf_chts.rules.schedules import DENSITY, EXPONENT, ZETA
+from hf_chts.rules.schedules import EXPONENT, ZETA
 from hf_chts.rules.select import choose
 from hf_chts.wiring import hidden_groups
 
@@ -53,47 +52,6 @@ class LayerUpdate:
     removed: int
     regrown: int
     itop: float
-
-
-def link_counts(
-    shapes: dict[str, tuple[int, int]], config: SparsityConfig, progress: float
-) -> dict[str, int]:
-    """How many links each layer has at a point of training.
-
-    Args:
-        shapes: (out_features, in_features) of each layer.
-        config: The resolved configuration.
-        progress: Share of the time until the last update that has passed, in [0, 1].
-
-    Raises:
-        ValueError: If a layer would have none.
-    """
-    schedule = DENSITY[config.density_schedule or "constant"]
-    start = config.sparsity if config.initial_sparsity is None else config.initial_sparsity
-    density = schedule(progress, 1 - start, 1 - config.sparsity)
-    share = densities(shapes, density, config.layer_density)
-    return {name: round(share[name] * out * inp) for name, (out, inp) in shapes.items()}
-
-
-def last_update(config: SparsityConfig, total_steps: int) -> int:
-    """The step of the last topology update; 0 if there is none.
-
-    Args:
-        config: The configuration; its open fields follow from its method.
-        total_steps: Optimizer steps of the whole training.
-    """
-    if resolve(config).removal is None:
-        return 0
-    stop = int(round(config.stop_fraction * total_steps, 6))  # 0.57 * 100 is 56.99...
-    return stop - stop % config.update_interval
-
-
-def check_rules(config: SparsityConfig) -> None:
-    """Refuse a resolved configuration that names a rule or a rule's parameter that is not there."""
-    initial.make(config.initial or "er")
-    for registry, spec in ((removal, config.removal), (regrowth, config.regrowth)):
-        if spec is not None:
-            registry.make(spec)
 
 
 class Topology:
@@ -210,7 +168,7 @@ class Topology:
         return Links(layer.to_dense() * mask, mask, generator, grad)
 
     def _remove(self, before: Masks, step: int) -> Masks:
-        """Links that survive removal: all but a share zeta, and no more than the target."""
+        """Links that survive: no more than the target, and of those all but a share zeta."""
         assert self.removal is not None
         progress, config = self._progress(step), self.config
         zeta = ZETA[config.zeta_schedule or "constant"](progress, config.zeta or 0.0)
@@ -219,12 +177,21 @@ class Topology:
         targets = self._targets(step)
         kept = {}
         for name, mask in before.items():
+            mask = self._decay(name, mask, targets[name], step)
             links = self._links(name, mask, self.removal, "removal", step)
-            n_active = min(int(mask.sum()), targets[name])
+            n_active = int(mask.sum())
             n_kept = n_active - int(zeta * n_active) if self.regrowth else n_active
             scores = self.removal.function(links)
             kept[name] = choose(scores, mask, n_kept, links.generator, exponent)
         return kept
+
+    def _decay(self, name: str, mask: Tensor, target: int, step: int) -> Tensor:
+        """Links left when the density has fallen: the highest-ranked ``target``."""
+        if int(mask.sum()) <= target:
+            return mask
+        rule = removal.make(self.config.decay or self.config.removal or "magnitude")
+        links = self._links(name, mask, rule, "decay", step)
+        return choose(rule.function(links), mask, target, links.generator)
 
     def _percolate(self, kept: Masks) -> Masks:
         """Links left when neurons that lead nowhere have lost theirs."""

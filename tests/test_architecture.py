@@ -17,7 +17,7 @@ ROOMS = [
     {"checkpoint"},
     {"patching", "patch_report"},
     {"linears", "topology"},
-    {"wiring", "parameter_groups", "optimizer_state", "methods"},
+    {"wiring", "parameter_groups", "optimizer_state", "budget", "methods"},
     {"layers", "rules"},
     {"config"},
 ]

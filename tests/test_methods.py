@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
+from hf_chts.budget import check_rules
 from hf_chts.config import SparsityConfig
 from hf_chts.methods import METHODS, resolve
-from hf_chts.topology import check_rules
 
 FIELDS = {field.name for field in dataclasses.fields(SparsityConfig)}
 
@@ -34,6 +34,14 @@ def test_set_and_rigl_differ_in_regrowth_and_schedule_only():
     one, other = METHODS["set"].settings, METHODS["rigl"].settings
     assert one["removal"] == other["removal"] == "magnitude"
     assert (one["regrowth"], other["regrowth"]) == ("random", "gradient")
+
+
+def test_a_density_schedule_needs_a_start():
+    with pytest.raises(ValueError, match="density_schedule 'cubic' takes initial_sparsity"):
+        resolve(SparsityConfig(method="rigl", density_schedule="cubic"))
+    assert (
+        resolve(SparsityConfig(method="chtss", density_schedule="linear")).initial_sparsity == 0.5
+    )
 
 
 def test_an_unknown_method_comes_with_the_closest_known_one():

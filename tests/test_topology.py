@@ -12,7 +12,7 @@ from transformers.optimization import Adafactor
 
 import hf_chts
 from hf_chts import SparsityConfig, Topology, link_scores, sparse_layers, sparsify
-from hf_chts.topology import last_update
+from hf_chts.budget import last_update
 
 METHODS = ("static", "set", "rigl", "chts")
 OPTIMIZERS = {
@@ -491,3 +491,42 @@ def test_dense_method_trains_and_changes_nothing() -> None:
 
 def test_public_name() -> None:
     assert hf_chts.Topology is Topology
+
+
+@pytest.mark.parametrize("method", ["gmp", "granet", "chtss"])
+def test_falling_density_shrinks_links_and_state(method) -> None:
+    loop = Loop(method=method, sparsity=0.8, update_interval=2, total=12)
+    start = 0.0 if method == "gmp" else 0.5
+    assert {n: x.density for n, x in loop.layers.items()} == pytest.approx(
+        dict.fromkeys(loop.layers, 1 - start)
+    )
+    for _ in range(12):
+        loop.before_update()
+        before, old = loop.dense_state(), loop.masks()
+        updates = loop.topology.after_step(loop.step)
+        check_moved(loop, before, old)
+        x = loop.step / 12
+        if method == "chtss":
+            sigma = [1 / (1 + math.exp(-12 * (at - 0.5))) for at in (x, 0, 1)]
+            share = (sigma[0] - sigma[1]) / (sigma[2] - sigma[1])
+        else:
+            share = 1 - (1 - x) ** 3
+        for row in updates:
+            total = round(row.n_links / row.density)
+            assert row.n_links == round((1 - start - (0.8 - start) * share) * total)
+    counts = {name: layer.nnz for name, layer in loop.layers.items()}
+    assert counts == {"0": round(0.2 * 192), "2": round(0.2 * 160), "4": round(0.2 * 40)}
+
+
+def test_decay_keeps_the_highest_ranked_links() -> None:
+    loop = Loop(method="chtss", sparsity=0.8, zeta=0.0, percolation=False, total=4)
+    loop.before_update(), loop.topology.after_step(1), loop.before_update()
+    weights = {name: layer.to_dense().detach().abs() for name, layer in loop.layers.items()}
+    old = loop.masks()
+    loop.topology.after_step(2)
+    for name, weight in weights.items():
+        shares = [weight / weight.sum(d, keepdim=True).clamp_min(1e-30) for d in (0, 1)]
+        rank = (shares[0] + shares[1]).masked_fill(~old[name], -1)
+        kept = torch.zeros_like(old[name]).flatten()
+        kept[rank.flatten().topk(loop.layers[name].nnz).indices] = True
+        assert torch.equal(loop.masks()[name].flatten(), kept)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from hf_chts.topology import last_update
+from hf_chts.budget import last_update
 from hf_chts.translation.recipe import Recipe
 
 

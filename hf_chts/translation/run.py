@@ -149,7 +149,7 @@ def _training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
         logging_steps=max(1, min(100, training.evaluate_every // 5)),
         seed=training.seed,
         disable_tqdm=True,
-        report_to=[],
+        report_to=list(training.report_to),
         use_cpu=not torch.cuda.is_available(),
         remove_unused_columns=False,
     )

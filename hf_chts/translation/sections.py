@@ -138,6 +138,8 @@ class TrainingSection:
         average_last: Average the weights of so many last checkpoints instead of taking the best
             one; 0 takes the best.
         seed: Seed of data order, dropout and the dense weights.
+        report_to: Where the Trainer sends its logs beside the run's folder, for example
+            ``["tensorboard"]`` or ``["wandb"]``.
     """
 
     max_steps: int
@@ -159,6 +161,7 @@ class TrainingSection:
     best_by: Literal["loss", "bleu"] = "loss"
     average_last: int = 0
     seed: int = 1
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -172,6 +175,7 @@ class TrainingSection:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas takes two numbers in [0, 1); got {list(self.betas)}")
         object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "report_to", tuple(self.report_to))
         checkpoints = -(-self.max_steps // self.evaluate_every)
         if self.average_last != 0 and not 2 <= self.average_last <= checkpoints:
             raise ValueError(

@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
+from hf_chts.budget import last_update
 from hf_chts.rules.schedules import inoam, noam
-from hf_chts.topology import last_update
 from hf_chts.trainer import SparseSeq2SeqTrainer
 from hf_chts.translation.batches import TokenBatchSampler, pack
 from hf_chts.translation.bleu import score
