@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -90,17 +89,19 @@ def peak_memory(ffn: int, tokens: int, sparsity: float | None) -> float:
 
 def child(ffn: int, tokens: int, sparsity: float) -> None:
     """The process that :func:`peak_memory` measures."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = memory("VmRSS")
     model, optimizer = make(ffn, sparsity or None)
-    made = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if sparsity:  # the dense model that was made first has been freed; start counting afresh
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        made = before
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
     for _ in range(3):
         step(model, optimizer, tokens)
+    print(memory("VmHWM") - start)
+
+
+def memory(entry: str) -> float:
+    """Megabytes of this process: ``VmRSS`` now, ``VmHWM`` at the peak."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    peak = next(int(line.split()[1]) for line in status.split("\n") if line.startswith("VmHWM"))
-    print((peak - min(before, made)) / 1024)
+    line = next(line for line in status.split("\n") if line.startswith(entry))
+    return int(line.split()[1]) / 1024
 
 
 def main() -> None:
