@@ -1,12 +1,12 @@
 """sparsify and densify: what changes, what does not, and what is refused untouched."""
 
 import dataclasses
-import itertools
 import re
 
 import families
 import pytest
 import torch
+from small_models import perceptron
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -15,13 +15,6 @@ from hf_chts import SparsityConfig, densify, sparse_layers, sparsify
 from hf_chts.patching import plan
 
 CONFIG = SparsityConfig(sparsity=0.8)
-
-
-def perceptron(*widths, bias=True):
-    layers = []
-    for inp, out in itertools.pairwise(widths):
-        layers += [nn.Linear(inp, out, bias=bias), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def n_parameters(model):
@@ -250,72 +243,6 @@ def test_a_plan_is_what_sparsify_does():
     assert {finding.name for finding in chosen} == families.expected("marian", model)
     done = sparsify(model, CONFIG)
     assert (str(done), done.config) == (str(planned), config)
-
-
-# Refusals leave the model as it was
-
-REFUSALS = {
-    "nothing matches": (SparsityConfig(include=("fc9",)), "pattern 'fc9' matches no linear layer"),
-    "nothing left": (SparsityConfig(exclude=(".*",)), "nothing to patch: all 33"),
-    "bad regex": (SparsityConfig(include=("(",)), "is no regular expression"),
-    "method": (SparsityConfig(method="chst"), "no method 'chst': did you mean 'chts'"),
-    "initial": (SparsityConfig(initial="bfr"), "no initial rule 'bfr': did you mean"),
-    "removal": (SparsityConfig(removal="magnitud"), "no removal rule 'magnitud'"),
-    "regrowth": (SparsityConfig(regrowth="gradients"), "no regrowth rule 'gradients'"),
-    "parameter": (SparsityConfig(initial={"rule": "brf", "q": 1}), "takes r, degrees; got q"),
-    "value": (SparsityConfig(initial={"rule": "brf", "r": 7.0}), r"r must be in \[0, 1\]; got 7"),
-    "no link": (SparsityConfig(sparsity=0.9999), "would get no link at density|without a link"),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSALS)
-def test_refusals_change_nothing(kind):
-    config, says = REFUSALS[kind]
-    model = families.make("marian")
-    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match=says):
-        sparsify(model, config)
-    assert sparse_layers(model) == {}
-    assert not hasattr(model, "sparsity_config")
-    assert not hasattr(model.config, "quantization_config")
-    assert state.keys() == model.state_dict().keys()
-    assert all(torch.equal(state[key], tensor) for key, tensor in model.state_dict().items())
-
-
-def test_one_layer_too_small_for_a_link_keeps_all_layers_dense():
-    model = nn.Sequential(nn.Linear(50, 50), nn.Linear(50, 2))
-    with pytest.raises(ValueError, match=r"'?1'? \(2 x 50\)"):
-        sparsify(model, SparsityConfig(sparsity=0.996, method="set"))
-    assert type(model[0]) is type(model[1]) is nn.Linear
-
-
-def test_the_native_kernel_is_refused_before_anything_changes():
-    model = perceptron(8, 8, 8).double()
-    with pytest.raises(ValueError, match="native kernel cannot run"):
-        sparsify(model, SparsityConfig(sparsity=0.5, kernel="native"))
-    assert type(model[0]) is type(model[2]) is nn.Linear
-
-
-def test_twice_sparse_and_never_sparse_are_refused():
-    model = perceptron(8, 8)
-    with pytest.raises(ValueError, match="no sparse layer: nothing to make dense"):
-        densify(model)
-    sparsify(model, SparsityConfig(sparsity=0.5))
-    weight = model[0].to_dense()
-    with pytest.raises(ValueError, match=r"sparse already: call hf_chts\.densify"):
-        sparsify(model, SparsityConfig(sparsity=0.5))
-    assert torch.equal(model[0].to_dense(), weight)
-
-
-def test_a_model_without_linears_or_without_data_is_refused():
-    with pytest.raises(ValueError, match=r"nothing to patch: ReLU has no nn\.Linear"):
-        sparsify(nn.ReLU())
-    with torch.device("meta"):
-        model = perceptron(8, 8)
-    with pytest.raises(ValueError, match=r"0 has no data \(meta device\)"):
-        sparsify(model, SparsityConfig(sparsity=0.5))
-    assert type(model[0]) is nn.Linear
-    assert plan(model, SparsityConfig(sparsity=0.5))[0].sparse_links == 32
 
 
 def test_public_names():

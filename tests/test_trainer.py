@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from tiny_training import SEQ2SEQ, Watch, marian, run, sparse, trainer_of
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -13,36 +14,13 @@ from transformers import (
     MarianConfig,
     MarianMTModel,
     Seq2SeqTrainingArguments,
-    TrainerCallback,
-    TrainingArguments,
 )
 
 from hf_chts import (
     SparseSeq2SeqTrainer,
     SparseTrainer,
-    SparsityConfig,
-    Topology,
     sparse_layers,
-    sparsify,
 )
-
-SEQ2SEQ = {
-    "vocab_size": 40, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1,
-    "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24,
-    "decoder_ffn_dim": 24, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
-    "forced_eos_token_id": 1, "bos_token_id": None, "dropout": 0.0, "max_position_embeddings": 32,
-}  # fmt: skip
-
-
-def sparse(model, **config):
-    chosen = {"method": "chts", "sparsity": 0.7, "update_interval": 2, "stop_fraction": 1.0}
-    sparsify(model, SparsityConfig(**{**chosen, **config}))
-    return model
-
-
-def marian(**config):
-    torch.manual_seed(0)
-    return sparse(MarianMTModel(MarianConfig(**SEQ2SEQ)), **config)
 
 
 def llama(**config):
@@ -52,66 +30,6 @@ def llama(**config):
         num_attention_heads=2, num_key_value_heads=1, pad_token_id=0,
     )  # fmt: skip
     return sparse(LlamaForCausalLM(shape), **config)
-
-
-def pairs(n=32):
-    """Pairs of different lengths, so that micro-batches hold different numbers of tokens."""
-    generator = torch.Generator().manual_seed(1)
-    draw = lambda n, top=40: torch.randint(3, top, (n,), generator=generator).tolist()  # noqa: E731
-    lengths = torch.randint(3, 12, (n,), generator=generator).tolist()
-    return [{"input_ids": draw(n), "labels": draw(n, 8)} for n in lengths]
-
-
-def collate(rows):
-    length = max(len(row["input_ids"]) for row in rows)
-    fill = lambda key, value: torch.tensor(  # noqa: E731
-        [row[key] + [value] * (length - len(row[key])) for row in rows]
-    )
-    ids = fill("input_ids", 0)
-    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": fill("labels", -100)}
-
-
-def causal(rows):
-    batch = collate(rows)
-    batch["labels"] = batch["input_ids"].masked_fill(batch["input_ids"] == 0, -100)
-    return batch
-
-
-class Watch(TrainerCallback):
-    """What a run reports."""
-
-    def __init__(self) -> None:
-        self.logs: list[dict] = []
-
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        self.logs.append(dict(logs))
-
-
-def trainer_of(model, folder, **options):
-    encodes = model.config.is_encoder_decoder
-    kinds = (SparseSeq2SeqTrainer, Seq2SeqTrainingArguments)
-    kind, arguments = kinds if encodes else (SparseTrainer, TrainingArguments)
-    defaults = {
-        "max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "report_to": [],
-        "save_strategy": "no", "logging_steps": 1, "disable_tqdm": True, "use_cpu": True,
-        "dataloader_pin_memory": False,
-    }  # fmt: skip
-    extra = {k: options.pop(k) for k in ("callbacks", "optimizers") if k in options}
-    args = arguments(str(folder), **{**defaults, **options})
-    collator = collate if encodes else causal
-    data = pairs()
-    return kind(
-        model=model, args=args, train_dataset=data, eval_dataset=data[:8], data_collator=collator,
-        **extra,
-    )  # fmt: skip
-
-
-def run(model, folder, **options):
-    watch = Watch()
-    trainer = trainer_of(model, folder, callbacks=[watch], **options)
-    trainer.train()
-    steps = [log for log in watch.logs if "grad_norm" in log]
-    return trainer, steps
 
 
 @pytest.mark.parametrize(
@@ -153,20 +71,6 @@ def test_training_learns_and_moves_links(make, tmp_path) -> None:
         assert not torch.equal(layer.mask, before[name])
 
 
-def test_clipping_bounds_the_step(tmp_path) -> None:
-    norms = []
-    for clip in (0.0, 1e-3):
-        model = marian(method="static", learning_rate_scale=1.0)
-        before = [p.detach().clone() for p in model.parameters()]
-        run(model, tmp_path, max_steps=1, max_grad_norm=clip, optim="sgd", learning_rate=1.0)
-        moved = torch.cat(
-            [(p - q).flatten() for p, q in zip(model.parameters(), before, strict=True)]
-        )
-        norms.append(float(moved.detach().norm()))
-    assert norms[0] > 0.1
-    assert norms[1] == pytest.approx(1e-3, rel=1e-2)
-
-
 def test_bf16(tmp_path) -> None:
     for method in ("chts", "rigl"):
         model = marian(method=method)
@@ -205,29 +109,6 @@ def test_topology_figures_reach_report_to_and_the_log(tmp_path) -> None:
         size = sum(layer.in_features * layer.out_features for layer in layers)
         assert log["topology_density"] == pytest.approx(sum(x.nnz for x in layers) / size)
     assert logs[0]["topology_density"] < logs[0]["topology_itop"] < logs[1]["topology_itop"] < 1
-
-
-def test_sparse_values_have_groups_of_their_own(tmp_path) -> None:
-    seen = []
-    model = marian(method="set", learning_rate_scale="smupar")
-    values = {id(layer.values) for layer in sparse_layers(model).values()}
-
-    class Rates(TrainerCallback):
-        def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs) -> None:
-            for group in optimizer.param_groups:
-                seen.append(({id(p) in values for p in group["params"]}, group["lr"]))
-
-    trainer = trainer_of(
-        model, tmp_path, callbacks=[Rates()], lr_scheduler_type="constant", max_steps=2,
-        weight_decay=0.5,
-    )  # fmt: skip
-    trainer.train()
-    assert all(len(kinds) == 1 for kinds, _ in seen)
-    rates = {(kinds == {True}): rate for kinds, rate in seen}
-    density = next(iter(sparse_layers(model).values())).density
-    assert rates == pytest.approx({False: 1e-2, True: 1e-2 / density}, rel=0.02)
-    decayed = [g for g in trainer.optimizer.param_groups if id(g["params"][0]) in values]
-    assert {group["weight_decay"] for group in decayed} == {0.5}
 
 
 def test_evaluation_with_generation_and_the_best_model(tmp_path) -> None:
@@ -274,28 +155,6 @@ def test_a_second_train_call(tmp_path) -> None:
     steps = [json.loads(x)["step"] for x in (tmp_path / "topology.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert len(steps) == 3 * len(sparse_layers(model))
-
-
-@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "sgd", "adafactor"])
-def test_optimizers(optim, tmp_path) -> None:
-    trainer, _ = run(marian(method="set"), tmp_path, optim=optim)
-    assert isinstance(trainer.topology, Topology)
-    for layer in sparse_layers(trainer.model).values():
-        for item in trainer.optimizer.state[layer.values].values():
-            if isinstance(item, torch.Tensor) and item.dim():
-                assert item.shape == layer.values.shape
-
-
-def test_an_optimizer_of_ones_own(tmp_path) -> None:
-    model = marian(method="set", learning_rate_scale=2.0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    trainer = trainer_of(model, tmp_path, optimizers=(optimizer, None))
-    with pytest.raises(ValueError, match="scheduler is attached already"):
-        trainer.train()
-    model = marian(method="set")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    run(model, tmp_path, optimizers=(optimizer, None))
-    assert len(optimizer.param_groups) == 1
 
 
 def test_dense_method_is_the_plain_trainer(tmp_path) -> None:

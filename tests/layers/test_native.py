@@ -1,4 +1,4 @@
-"""The native kernel against dense float64, alone and as an operator of torch."""
+"""The native kernel against dense float64."""
 
 from __future__ import annotations
 
@@ -13,50 +13,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.checkpoint import checkpoint
+from native_cases import Layer, assert_close, needs_binary
 
 from hf_chts.layers.kernels import binary, native
 
 ROOT = Path(__file__).resolve().parents[2]
-REASON = native.why_unavailable(torch.zeros(1))
-needs_binary = pytest.mark.skipif(REASON is not None, reason=f"native kernel: {REASON}")
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-
-
-class Layer:
-    """Random links of a given density, their index, and the dense weight in float64."""
-
-    def __init__(self, out: int, in_: int, density: float, seed: int = 0, wide: bool = False):
-        generator = torch.Generator().manual_seed(seed)
-        self.mask = torch.rand(out, in_, generator=generator) < density
-        self.out, self.in_ = out, in_
-        self.crow = torch.nn.functional.pad(self.mask.sum(1).cumsum(0), (1, 0)).int()
-        self.col = self.mask.nonzero()[:, 1].to(torch.int32 if wide else torch.int16)
-        self.index = native.build_index(self.crow, self.col, out, in_)
-        self.values = torch.randn(self.col.numel(), generator=generator)
-        self.bias = torch.randn(out, generator=generator)
-
-    def dense(self) -> torch.Tensor:
-        weight = torch.zeros(self.out, self.in_, dtype=torch.float64)
-        weight[self.mask] = self.values.detach().double()
-        return weight
-
-    def __call__(self, x: torch.Tensor, bias: bool = True) -> torch.Tensor:
-        chosen = self.bias if bias else None
-        return native.linear(x, self.values, chosen, self.index, self.out, self.in_)
-
-    def requires_grad(self) -> Layer:
-        self.values.requires_grad_()
-        self.bias.requires_grad_()
-        return self
-
-
-def assert_close(actual: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
-    assert actual.shape == expected.shape
-    if expected.numel():
-        scale = expected.abs().max().item() + 1e-3
-        error = (actual.double() - expected).abs().max().item()
-        assert error <= TOLERANCE[dtype] * scale
 
 
 def assert_matches_dense(layer: Layer, x: torch.Tensor, bias: bool = True) -> None:
@@ -267,140 +228,3 @@ def test_index_is_small():
     assert size <= 0.8 * 2048 * 512
     assert layer.index[0] is layer.crow or torch.equal(layer.index[0], layer.crow)
     assert layer.index[1].data_ptr() == layer.col.data_ptr()  # no second copy
-
-
-# ---- As an operator ----
-
-
-def operator_arguments(layer: Layer, tokens: int = 20):
-    return (torch.randn(tokens, layer.in_), layer.values, layer.bias, *layer.index, layer.in_)
-
-
-@needs_binary
-@pytest.mark.parametrize("learns", [True, False])
-@pytest.mark.parametrize("bias", [True, False])
-def test_opcheck(learns, bias):
-    layer = Layer(12, 15, 0.3)
-    x, values, given_bias, *rest = operator_arguments(layer)
-    floats = [t.requires_grad_(learns) for t in (x, values, given_bias)]
-    arguments = (*floats[:2], floats[2] if bias else None, *rest)
-    torch.library.opcheck(torch.ops.hf_chts.sparse_linear.default, arguments)
-
-
-@needs_binary
-def test_opcheck_backward():
-    layer = Layer(12, 15, 0.3)
-    x = torch.randn(20, 15)
-    arguments = (torch.randn(20, 12), x, layer.values, layer.index[2], True, False, True)
-    torch.library.opcheck(torch.ops.hf_chts.sparse_linear_backward.default, arguments)
-
-
-@needs_binary
-def test_compiles_without_a_break():
-    layer, x = Layer(24, 32, 0.3).requires_grad(), torch.randn(2, 10, 32, requires_grad=True)
-    compiled = torch.compile(lambda x: layer(x).relu(), fullgraph=True, backend="aot_eager")
-    wanted = (x, layer.values, layer.bias)
-    expected = torch.autograd.grad(layer(x).relu().sum(), wanted)
-    actual = torch.autograd.grad(compiled(x).sum(), wanted)
-    for a, b in zip(actual, expected, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-class Module(torch.nn.Module):
-    def __init__(self, layer: Layer):
-        super().__init__()
-        self.values, self.bias = torch.nn.Parameter(layer.values), torch.nn.Parameter(layer.bias)
-        self.index, self.sizes = layer.index, (layer.out, layer.in_)
-
-    def forward(self, x):
-        return native.linear(x, self.values, self.bias, self.index, *self.sizes)
-
-
-@needs_binary
-def test_exports():
-    module, x = Module(Layer(24, 32, 0.3)), torch.randn(5, 32)
-    exported = torch.export.export(module, (x,))
-    torch.testing.assert_close(exported.module()(x), module(x))
-
-
-@needs_binary
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_gradient_checkpointing(reentrant):
-    module, x = Module(Layer(24, 32, 0.3)), torch.randn(40, 32, requires_grad=True)
-    module(x).square().sum().backward()
-    expected = [t.grad.clone() for t in (x, module.values, module.bias)]
-    for tensor in (x, module.values, module.bias):
-        tensor.grad = None
-    checkpoint(module, x, use_reentrant=reentrant).square().sum().backward()
-    for tensor, grad in zip((x, module.values, module.bias), expected, strict=True):
-        torch.testing.assert_close(tensor.grad, grad)
-
-
-@needs_binary
-def test_no_second_derivative_in_silence():
-    layer, x = Layer(8, 8, 0.5).requires_grad(), torch.randn(20, 8, requires_grad=True)
-    (grad,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
-
-
-# ---- Errors ----
-
-
-@needs_binary
-@pytest.mark.parametrize(
-    ("crow", "col"),
-    [([0, 2], [3, 1]), ([0, 2], [1, 1]), ([0, 2], [1, 4]), ([0, 2], [-1, 1]), ([0, 1], [0, 1])],
-)
-def test_unsound_indices_are_refused(crow, col):
-    indices = torch.tensor(crow, dtype=torch.int32), torch.tensor(col, dtype=torch.int16)
-    with pytest.raises(ValueError, match=r"in \[0, 4\)"):
-        native.build_index(*indices, 1, 4)
-
-
-@needs_binary
-def test_falling_row_pointers_and_wrong_shapes_are_refused():
-    col = torch.tensor([0, 1], dtype=torch.int16)
-    with pytest.raises(ValueError, match="row pointers must rise"):
-        native.build_index(torch.tensor([0, 3, 2], dtype=torch.int32), col, 2, 4)
-    with pytest.raises(ValueError, match="expected 4 row pointers"):
-        native.build_index(torch.tensor([0, 2], dtype=torch.int32), col, 3, 4)
-
-
-@needs_binary
-def test_too_wide_a_layer_is_refused():
-    crow = torch.zeros(2, dtype=torch.int32)
-    with pytest.raises(ValueError, match="use kernel='dense'"):
-        native.build_index(crow, crow[:0], 1, 2**23)
-
-
-@needs_binary
-def test_shapes_that_do_not_fit_are_refused():
-    layer = Layer(6, 8, 0.5)
-    with pytest.raises(ValueError, match="takes 8 features"):
-        layer(torch.zeros(3, 7))
-    with pytest.raises(ValueError, match="takes 8 features"):
-        layer(torch.tensor(1.0))
-    with pytest.raises(ValueError, match="got 1 values"):
-        native.linear(torch.zeros(3, 8), torch.zeros(1), None, layer.index, 6, 8)
-    with pytest.raises(ValueError, match="5 biases"):
-        native.linear(torch.zeros(3, 8), layer.values, torch.zeros(5), layer.index, 6, 8)
-    with pytest.raises(ValueError, match="takes float32 values"):
-        native.linear(torch.zeros(3, 8), layer.values.double(), None, layer.index, 6, 8)
-
-
-def test_says_what_it_cannot_take():
-    assert "on CPUs" in str(native.why_unavailable(torch.zeros(1, device="meta")))
-    assert "float32" in str(native.why_unavailable(torch.zeros(1).double()))
-
-
-def test_says_that_there_is_no_binary(monkeypatch):
-    monkeypatch.setattr(binary, "PATH", Path("/nowhere/_native.so"))
-    binary.load.cache_clear()
-    try:
-        assert "was not built" in str(native.why_unavailable(torch.zeros(1)))
-        assert native.isa() is None
-        with pytest.raises(RuntimeError, match="cannot run"):
-            binary.binary()
-    finally:
-        binary.load.cache_clear()

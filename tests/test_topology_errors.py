@@ -1,0 +1,110 @@
+"""The engine says what is wrong before it changes anything."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from plain_loop import Loop
+from torch import nn
+
+import hf_chts
+from hf_chts import SparsityConfig, Topology, sparsify
+
+
+def test_skipped_step_changes_no_link_and_restores_rates() -> None:
+    loop = Loop(method="rigl", learning_rate_scale=4.0)
+    loop.go()
+    old = loop.masks()
+    assert loop.go(skipped=True) == []
+    assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
+    assert {group["lr"] for group in loop.optimizer.param_groups} == {1e-2}
+    assert all(layer.dense_grad is None for layer in loop.layers.values())
+    loop.go()
+    assert loop.go()
+
+
+class Factored(torch.optim.SGD):
+    """An optimizer with one number a group of links."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["row_var"] = torch.ones(3)
+
+
+def test_factored_state_is_refused_before_anything_changes() -> None:
+    loop = Loop(method="set")
+    loop.optimizer = Factored(loop.model.parameters(), lr=0.1)
+    loop.topology = Topology(loop.model, loop.optimizer, total_steps=10)
+    loop.go()
+    loop.before_update()
+    before, old = copy.deepcopy(loop.model.state_dict()), loop.masks()
+    with pytest.raises(ValueError, match=r"Factored keeps 'row_var' of shape \(3,\) .* AdamW"):
+        loop.topology.after_step(loop.step)
+    assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
+    after = loop.model.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_config_overrides_the_models() -> None:
+    loop = Loop(method="static")
+    config = SparsityConfig(method="set", sparsity=0.6, update_interval=5, stop_fraction=1.0)
+    loop.topology = Topology(loop.model, loop.optimizer, total_steps=10, config=config)
+    assert [bool(loop.go()) for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_what_is_refused() -> None:
+    dense = nn.Sequential(nn.Linear(4, 4))
+    optimizer = torch.optim.SGD(dense.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"not sparse: call hf_chts\.sparsify"):
+        Topology(dense, optimizer, total_steps=10)
+    with pytest.raises(ValueError, match="not sparse"):
+        Topology(dense, optimizer, total_steps=10, config=SparsityConfig())
+    loop = Loop()
+    with pytest.raises(ValueError, match="total_steps must be at least 1; got 0"):
+        Topology(loop.model, loop.optimizer, total_steps=0)
+    groups = len(loop.optimizer.param_groups)
+    wrong = SparsityConfig(removal="magnitud", learning_rate_scale=2.0)
+    with pytest.raises(ValueError, match="did you mean 'magnitude'"):
+        Topology(loop.model, loop.optimizer, total_steps=10, config=wrong)
+    assert len(loop.optimizer.param_groups) == groups
+
+
+def test_forgotten_before_backward_is_told() -> None:
+    loop = Loop(method="rigl")
+    loop.loss().backward()
+    loop.optimizer.step()
+    old = loop.masks()
+    with pytest.raises(ValueError, match=r"call topology\.before_backward\(step\)"):
+        loop.topology.after_step(2)
+    assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
+
+
+def test_a_layer_the_loss_does_not_reach_has_gradient_zero() -> None:
+    loop = Loop(method="rigl", zeta=0.5)
+    counts = {name: layer.nnz for name, layer in loop.layers.items()}
+    loop.topology.before_backward(2)
+    loop.model[:3](loop.data[0]).square().sum().backward()
+    loop.optimizer.step()
+    assert len(loop.topology.after_step(2)) == 3
+    assert {name: layer.nnz for name, layer in loop.layers.items()} == counts
+
+
+def test_dense_method_trains_and_changes_nothing() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    sparsify(model, SparsityConfig(method="dense", learning_rate_scale="smupar"))
+    optimizer = torch.optim.AdamW(model.parameters())
+    topology = Topology(model, optimizer, total_steps=10)
+    for step in range(1, 11):
+        topology.before_backward(step)
+        model(torch.randn(3, 4)).sum().backward()
+        optimizer.step()
+        assert topology.after_step(step) == []
+    assert len(optimizer.param_groups) == 1
+
+
+def test_public_name() -> None:
+    assert hf_chts.Topology is Topology
