@@ -69,6 +69,7 @@ METHODS: dict[str, Method] = {
             "zeta_schedule": "cosine",
             "percolation": True,
         },
+        "BRF in every layer, also where the paper takes CSTI (raw inputs); new links start at 0",
     ),
     "gmp": Method(
         GMP_PAPER,
@@ -95,7 +96,7 @@ METHODS["chtss"] = Method(
         "initial_sparsity": 0.5,
         "decay": "relative_importance",
     },
-    "the sigmoid ends with the last update; for equal FLOPs with a cubic one the paper halves it",
+    "as chts; the sigmoid ends with the last update, where the paper halves it for equal FLOPs",
 )
 
 
