@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F  # noqa: N812
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.loss import IGNORED, LabelSmoothedLoss
 from hf_chts.parameter_groups import separate_sparse_groups
 from hf_chts.topology import LayerUpdate, Topology
 
@@ -71,7 +71,8 @@ class _SparseTraining:
         smooths = self.args.label_smoothing_factor > 0
         encodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
         if encodes and not smooths and self.compute_loss_func is None:
-            self.compute_loss_func = per_token_loss
+            # these models average over each micro-batch: gradients would grow with accumulation
+            self.compute_loss_func = LabelSmoothedLoss(0.0)
         self.add_callback(_EvolveTopology(self))
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -166,21 +167,6 @@ class SparseSeq2SeqTrainer(_SparseTraining, Seq2SeqTrainer):
     """``transformers.Seq2SeqTrainer`` for a model after :func:`hf_chts.sparsify`."""
 
 
-def per_token_loss(
-    outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
-) -> Tensor:
-    """Cross entropy summed over tokens and divided by the tokens of the whole optimizer step.
-
-    Transformers' encoder-decoder models average over each micro-batch instead, so that their
-    gradients grow with gradient accumulation.
-    """
-    logits = outputs["logits"].float()
-    total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum")
-    if num_items_in_batch is None:
-        num_items_in_batch = (labels != -100).sum().clamp(min=1)
-    return total / num_items_in_batch
-
-
 def _shifted(model: Any, labels: Tensor) -> Tensor:
     """Labels moved right by one, behind the token that starts the decoder."""
     shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
@@ -189,7 +175,7 @@ def _shifted(model: Any, labels: Tensor) -> Tensor:
         return made
     moved = labels.roll(1, dims=-1)  # M2M100, NLLB and Blenderbot have no such method
     moved[..., 0] = model.config.decoder_start_token_id
-    return moved.masked_fill(moved == -100, model.config.pad_token_id)
+    return moved.masked_fill(moved == IGNORED, model.config.pad_token_id)
 
 
 def _innermost(optimizer: Any) -> torch.optim.Optimizer:

@@ -17,7 +17,7 @@ ROOMS = [
     {"checkpoint"},
     {"patching", "patch_report"},
     {"linears", "topology"},
-    {"wiring", "parameter_groups", "optimizer_state", "budget", "methods"},
+    {"wiring", "parameter_groups", "optimizer_state", "budget", "methods", "loss"},
     {"layers", "rules"},
     {"config"},
 ]

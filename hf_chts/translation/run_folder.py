@@ -57,11 +57,6 @@ class RunFolder:
         """The trained model with its tokenizers."""
         return self.path / "model"
 
-    @property
-    def bleu(self) -> Path:
-        """Scores; there once a run is finished."""
-        return self.path / "bleu.json"
-
     def check(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> str | None:
         """Find out whether a run may use the folder; nothing is changed.
 
@@ -119,10 +114,6 @@ class RunFolder:
         """Write plain data under a name of this folder."""
         text = json.dumps(data, indent=2, ensure_ascii=False)
         (self.path / name).write_text(text + "\n", encoding="utf-8")
-
-    def read_json(self, name: str) -> Any:
-        """Read what :meth:`write_json` wrote."""
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
 
 
 def environment() -> dict[str, Any]:

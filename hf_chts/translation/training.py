@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from hf_chts.budget import last_update
+from hf_chts.loss import LabelSmoothedLoss
 from hf_chts.rules.schedules import inoam, noam
 from hf_chts.trainer import SparseSeq2SeqTrainer
 from hf_chts.translation.batches import TokenBatchSampler, pack
@@ -19,7 +20,6 @@ from hf_chts.translation.bleu import score
 from hf_chts.translation.data import ParallelText
 from hf_chts.translation.decode import translate
 from hf_chts.translation.encode import EncodedText
-from hf_chts.translation.loss import LabelSmoothedLoss
 from hf_chts.translation.recipe import Recipe
 from hf_chts.translation.tokenizer import TokenizerPair
 

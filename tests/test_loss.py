@@ -15,9 +15,9 @@ from transformers import (
     TrainerCallback,
 )
 
-import hf_chts.translation.loss as loss_module
+import hf_chts.loss as loss_module
+from hf_chts.loss import LabelSmoothedLoss
 from hf_chts.translation.batches import Collator
-from hf_chts.translation.loss import LabelSmoothedLoss
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
