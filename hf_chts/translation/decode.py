@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hf_chts.translation.batches import pack, pad
+from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.tokenizer import TokenizerPair
 
 
@@ -92,6 +93,20 @@ def _generate(model: Any, rows: list[list[int]], pad_id: int, search: dict[str, 
         max_new_tokens=limit if positions is None else min(limit, positions - 1),
         max_length=None,  # a model's own limit stands back
         **search,
+    )
+
+
+def translate_by(
+    model: Any, tokenizers: TokenizerPair, sentences: list[str], evaluation: EvaluationSection
+) -> list[str]:
+    """Translate with a recipe's decoding settings."""
+    return translate(
+        model,
+        tokenizers,
+        sentences,
+        beams=evaluation.beams,
+        length_penalty=evaluation.length_penalty,
+        max_tokens=evaluation.batch_tokens,
     )
 
 

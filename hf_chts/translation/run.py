@@ -20,7 +20,7 @@ from hf_chts.translation.averaging import average_checkpoints, refuse_moving_lin
 from hf_chts.translation.batches import Collator
 from hf_chts.translation.bleu import Scores, score
 from hf_chts.translation.data import DataSource, ParallelText, load_pairs
-from hf_chts.translation.decode import translate
+from hf_chts.translation.decode import translate_by
 from hf_chts.translation.encode import encode
 from hf_chts.translation.model import empty_model, make_model, make_tokenizers
 from hf_chts.translation.model_card import write_model_card
@@ -188,7 +188,7 @@ def _finish(
     scores: dict[str, Scores] = {}
     examples: list[tuple[str, str, str]] = []
     for name, text in sets.items():
-        hypotheses = run_translation(model, tokenizers, text.source, recipe.evaluation)
+        hypotheses = translate_by(model, tokenizers, text.source, recipe.evaluation)
         lines = "".join(line + "\n" for line in hypotheses)
         (folder.path / "translations" / f"{name}.txt").write_text(lines, encoding="utf-8")
         scores[name] = score(hypotheses, text.target, recipe.data.target_lang)
@@ -199,20 +199,6 @@ def _finish(
     record = {name: s.as_dict() for name, s in scores.items()}
     folder.write_json("bleu.json", {"test": record, "training_seconds": round(seconds, 1)})
     return Result(scores, sizes, examples, seconds)
-
-
-def run_translation(
-    model: Any, tokenizers: TokenizerPair, sentences: list[str], evaluation: EvaluationSection
-) -> list[str]:
-    """Translate with a recipe's decoding settings."""
-    return translate(
-        model,
-        tokenizers,
-        sentences,
-        beams=evaluation.beams,
-        length_penalty=evaluation.length_penalty,
-        max_tokens=evaluation.batch_tokens,
-    )
 
 
 def load_model(directory: str | Path) -> tuple[Any, TokenizerPair]:
@@ -246,7 +232,7 @@ def evaluate(
     """
     model, tokenizers = load_model(directory)
     text = load_pairs(source)
-    hypotheses = run_translation(model, tokenizers, text.source, evaluation)
+    hypotheses = translate_by(model, tokenizers, text.source, evaluation)
     return score(hypotheses, text.target, target_lang), hypotheses
 
 
@@ -255,4 +241,4 @@ def translate_stream(
 ) -> list[str]:
     """Translate lines with a trained model, in order."""
     model, tokenizers = load_model(directory)
-    return run_translation(model, tokenizers, lines, evaluation)
+    return translate_by(model, tokenizers, lines, evaluation)

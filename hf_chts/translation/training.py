@@ -18,7 +18,7 @@ from hf_chts.trainer import SparseSeq2SeqTrainer
 from hf_chts.translation.batches import TokenBatchSampler, pack
 from hf_chts.translation.bleu import score
 from hf_chts.translation.data import ParallelText
-from hf_chts.translation.decode import translate
+from hf_chts.translation.decode import translate_by
 from hf_chts.translation.encode import EncodedText
 from hf_chts.translation.recipe import Recipe
 from hf_chts.translation.tokenizer import TokenizerPair
@@ -130,15 +130,10 @@ class TranslationTrainer(SparseSeq2SeqTrainer):
 
     def _validation_bleu(self) -> float:
         """BLEU of the validation set, its sentences shared out over processes."""
-        text, evaluation = self.validation_text, self.recipe.evaluation
+        text = self.validation_text
         rank, world = self.args.process_index, self.args.world_size
-        mine = translate(
-            self.model,
-            self.tokenizers,
-            text.source[rank::world],
-            beams=evaluation.beams,
-            length_penalty=evaluation.length_penalty,
-            max_tokens=evaluation.batch_tokens,
+        mine = translate_by(
+            self.model, self.tokenizers, text.source[rank::world], self.recipe.evaluation
         )
         shares: list[Any] = [mine]
         if world > 1:
