@@ -49,6 +49,8 @@ def train(
     ] = False,
 ) -> None:
     """Train a translation model by a recipe, and score it on the recipe's test sets."""
+    from accelerate import PartialState
+
     from hf_chts.translation import run
     from hf_chts.translation.recipe import load_recipe
 
@@ -57,6 +59,7 @@ def train(
     )
     if result.scores:
         _show_result(result, output)
+    PartialState().destroy_process_group()  # its threads abort a process that leaves them running
 
 
 @app.command()

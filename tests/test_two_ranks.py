@@ -70,6 +70,8 @@ def run(folder, method, smoothing, accumulation):
 CASES = [("chts", 0.0, 1), ("rigl", 0.1, 2)]
 for case in CASES:
     torch.save(run(sys.argv[1], *case), f"{sys.argv[1]}/{case[0]}-{WORLD}-{RANK}.pt")
+if WORLD > 1:
+    torch.distributed.destroy_process_group()
 """
 
 TRANSLATION = """
@@ -91,6 +93,7 @@ if dist.get_rank() == 0:
     shutil.rmtree(folder / "resumed" / "model")
 dist.barrier()
 run.train(recipe, folder / "resumed", resume=True)
+dist.destroy_process_group()
 """
 
 RECIPE = """
