@@ -47,6 +47,8 @@ def last_update(config: SparsityConfig, total_steps: int) -> int:
 def check_rules(config: SparsityConfig) -> None:
     """Refuse a resolved configuration that names a rule or a rule's parameter that is not there."""
     initial.make(config.initial or "er")
+    if config.input_initial is not None:
+        initial.make(config.input_initial)
     named = ((removal, config.removal), (removal, config.decay), (regrowth, config.regrowth))
     for registry, spec in named:
         if spec is not None:

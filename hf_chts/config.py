@@ -31,6 +31,8 @@ class SparsityConfig:
         exclude: Linear layers to leave dense, likewise; wins over ``include``.
         layer_density: How links are shared out over layers: ``"uniform"``, ``"er"`` or ``"erk"``.
         initial: Initial topology, a rule's name or ``{"rule": name, parameter: value}``.
+        input_initial: Initial topology of layers that see raw inputs, where ``sparsify`` is given
+            calibration data and so knows them; None: ``initial``.
         removal: Rule that scores active links, the higher the safer.
         regrowth: Rule that scores inactive links, the higher the likelier.
         removal_exponent: Softness of removal: ``"ranked"`` removes the lowest scores; a number
@@ -38,13 +40,21 @@ class SparsityConfig:
             ``"exponent_linear"`` (authors' code) raise that number from 1 to 9 over training.
         regrowth_exponent: Softness of regrowth: ``"ranked"`` or a number of at least 0.
         zeta: Share of active links removed at one update, in [0, 1].
-        zeta_schedule: ``"constant"``, or ``"cosine"`` (falls to 0 at the last update).
+        zeta_schedule: ``"constant"``, ``"cosine"`` (falls to 0 at the last update) or ``"mest"``
+            (halves with that density schedule's stages).
         density_schedule: How density moves from the initial to the final one: ``"constant"``,
             ``"cubic"``, ``"sigmoid"``, ``"linear"`` or ``"mest"``.
         initial_sparsity: Sparsity at the start, in [0, sparsity]; read by schedules that move.
         decay: Removal rule that ranks the links to lose when the density falls, before the
             ordinary removal; None: ``removal``.
         percolation: Whether neurons without links on one side lose those on the other.
+        historical_weights: How many removed links a layer remembers, as a multiple of its active
+            ones, in [0, inf). A remembered link regrows with the weight it had, any other at 0.
+            Each takes 12 bytes (float32 weights); 1 / density - 1 or more remembers all links.
+        early_stop: A layer's links rest once regrowth brings back more than this share of what
+            was taken, in (0, 1]; None: never.
+        head_wise: Whether queries, keys and values evolve head by head, each head a sub-network
+            of its own that keeps its number of links.
         update_interval: Optimizer steps between two topology updates, at least 1.
         stop_fraction: Share of training after which the topology rests, in [0, 1].
         weight_init: Initial weights: ``"keep"`` keeps those of the dense layer at the active
@@ -66,16 +76,20 @@ class SparsityConfig:
     exclude: tuple[str, ...] = ()
     layer_density: Literal["uniform", "er", "erk"] = "uniform"
     initial: RuleSpec | None = None
+    input_initial: RuleSpec | None = None
     removal: RuleSpec | None = None
     regrowth: RuleSpec | None = None
     removal_exponent: float | Literal["ranked", "delta_linear", "exponent_linear"] | None = None
     regrowth_exponent: float | Literal["ranked"] | None = None
     zeta: float | None = None
-    zeta_schedule: Literal["constant", "cosine"] | None = None
+    zeta_schedule: Literal["constant", "cosine", "mest"] | None = None
     density_schedule: Literal["constant", "cubic", "sigmoid", "linear", "mest"] | None = None
     initial_sparsity: float | None = None
     decay: RuleSpec | None = None
     percolation: bool | None = None
+    historical_weights: float = 0.0
+    early_stop: float | None = None
+    head_wise: bool = False
     update_interval: int = 100
     stop_fraction: float = 0.75
     weight_init: Literal["auto", "keep", "xavier", "swi"] = "auto"
@@ -95,6 +109,8 @@ class SparsityConfig:
         _check_range(self, "removal_exponent", 0)
         _check_range(self, "regrowth_exponent", 0)
         _check_range(self, "init_scale", 0, lower_open=True)
+        _check_range(self, "historical_weights", 0)
+        _check_range(self, "early_stop", 0, 1, lower_open=True)
         _check_range(self, "learning_rate_scale", 0, lower_open=True)
 
     def to_dict(self) -> dict[str, Any]:

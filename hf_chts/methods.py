@@ -18,21 +18,27 @@ class Method:
         paper: Where the method comes from.
         deviations: Where this row differs from the paper, or empty.
         settings: Values for the fields of a configuration that the user left open.
+        extra_density: Density at the start above that at the end, where the row has no
+            ``initial_sparsity``.
     """
 
     paper: str
     settings: dict[str, Any]
     deviations: str = ""
+    extra_density: float = 0.0
 
 
 CHTS_PAPER = "Zhang et al., NeurIPS 2025, arXiv:2501.19107"
 SET_PAPER = "Mocanu et al., Nature Communications 2018, doi:10.1038/s41467-018-04316-3"
 RIGL_PAPER = "Evci et al., ICML 2020, arXiv:1911.11134"
+MEST_PAPER = "Yuan et al., NeurIPS 2021, arXiv:2110.14032"
+CHT_PAPER = "Zhang et al., ICLR 2024, https://openreview.net/forum?id=iayEcORsGd"
 GMP_PAPER = "Zhu and Gupta 2017, arXiv:1710.01878"
 GRANET_PAPER = "Liu et al., NeurIPS 2021, arXiv:2106.10404"
 
 _DEFAULTS: dict[str, Any] = {
     "initial": "er",
+    "input_initial": None,
     "removal": None,
     "regrowth": None,
     "removal_exponent": "ranked",
@@ -43,6 +49,7 @@ _DEFAULTS: dict[str, Any] = {
     "initial_sparsity": None,
     "decay": None,
     "percolation": False,
+    "early_stop": None,
 }
 
 METHODS: dict[str, Method] = {
@@ -58,10 +65,34 @@ METHODS: dict[str, Method] = {
         {"removal": "magnitude", "regrowth": "gradient", "zeta_schedule": "cosine"},
         "updates follow the optimizer step of their gradient instead of replacing it",
     ),
+    "mest": Method(
+        MEST_PAPER,
+        {
+            "removal": "mest",
+            "regrowth": "random",
+            "zeta_schedule": "mest",
+            "density_schedule": "mest",
+        },
+        "EM&S; the density falls at 60% of the updates and at the last one, zeta halves with it",
+        extra_density=0.05,
+    ),
+    "cht": Method(
+        CHT_PAPER,
+        {
+            "initial": {"rule": "bsw", "beta": 0.25},
+            "input_initial": "csti",
+            "removal": "magnitude",
+            "regrowth": "ch3_l3p",
+            "early_stop": 0.9,
+            "percolation": True,
+        },
+        "new links start at 0; CSTI only where calibration data is given",
+    ),
     "chts": Method(
         CHTS_PAPER,
         {
             "initial": {"rule": "brf", "r": 0.25},
+            "input_initial": "csti",
             "removal": "magnitude",
             "regrowth": "ch2_l3n",
             "removal_exponent": "delta_linear",
@@ -69,7 +100,7 @@ METHODS: dict[str, Method] = {
             "zeta_schedule": "cosine",
             "percolation": True,
         },
-        "BRF in every layer, also where the paper takes CSTI (raw inputs); new links start at 0",
+        "new links start at 0; CSTI (layers that see raw inputs) only with calibration data",
     ),
     "gmp": Method(
         GMP_PAPER,
@@ -111,6 +142,9 @@ def resolve(config: SparsityConfig) -> SparsityConfig:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"no method {config.method!r}: {hint}known: {', '.join(METHODS)}")
     settings = {**_DEFAULTS, **METHODS[config.method].settings}
+    if METHODS[config.method].extra_density:
+        start = config.sparsity - METHODS[config.method].extra_density
+        settings["initial_sparsity"] = max(0.0, round(start, 9))
     open_fields = {k: v for k, v in settings.items() if getattr(config, k) is None}
     resolved = dataclasses.replace(config, **open_fields)
     if resolved.density_schedule != "constant" and resolved.initial_sparsity is None:

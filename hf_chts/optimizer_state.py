@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hf_chts.layers.sparse_linear import SparseLinear
@@ -36,12 +37,18 @@ def refuse_foreign_state(
                 )
 
 
-def move_links(layer: SparseLinear, positions: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """Replace a layer's links: those that stay keep weight and state, new ones have 0.
+def move_links(
+    layer: SparseLinear,
+    positions: Int[Tensor, " n_links"],
+    starts: Float[Tensor, " n_links"],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Replace a layer's links: those that stay keep weight and state, new ones have state 0.
 
     Args:
         layer: The layer.
         positions: Sorted flat positions of the links it shall have.
+        starts: Weights that they have if they are new.
         optimizer: The optimizer that trains it.
     """
     old = layer.positions
@@ -49,13 +56,15 @@ def move_links(layer: SparseLinear, positions: Tensor, optimizer: torch.optim.Op
     stays = old[place] == positions
     source = place[stays]
 
-    def carried(data: Tensor) -> Tensor:
-        moved = data.new_zeros(positions.numel())
+    def carried(data: Tensor, moved: Tensor) -> Tensor:
         moved[stays] = data[source]
         return moved
 
-    state = {key: carried(data) for key, data in _tensors(optimizer, layer.values)}
-    layer.set_links(positions, carried(layer.values.detach()))
+    state = {
+        key: carried(data, data.new_zeros(positions.numel()))
+        for key, data in _tensors(optimizer, layer.values)
+    }
+    layer.set_links(positions, carried(layer.values.detach(), starts.clone()))
     layer.values.grad = None  # it was that of the links before
     for key, data in state.items():
         optimizer.state[layer.values][key] = data

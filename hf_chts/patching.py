@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from hf_chts.budget import check_rules, link_counts
+from hf_chts.calibration import Data, LayerInputs, layer_inputs
 from hf_chts.config import SparsityConfig
 from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
@@ -20,13 +21,14 @@ from hf_chts.patch_report import PatchReport
 from hf_chts.rules.initial import initial
 from hf_chts.rules.links import Site
 from hf_chts.rules.randomness import generator_for
-from hf_chts.rules.registry import Rule
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 @torch.no_grad()
-def sparsify(model: nn.Module, config: SparsityConfig | None = None) -> PatchReport:
+def sparsify(
+    model: nn.Module, config: SparsityConfig | None = None, *, calibration: Data | None = None
+) -> PatchReport:
     """Replace linear layers by sparse ones, in place.
 
     Everything is checked and drawn before the first layer is replaced.
@@ -34,13 +36,17 @@ def sparsify(model: nn.Module, config: SparsityConfig | None = None) -> PatchRep
     Args:
         model: A Transformers model, or any module with ``nn.Linear`` (or ``Conv1D``) layers.
         config: What to make sparse and how; None for the defaults (CHTs at 90%).
+        calibration: Data for initial topologies that look at the inputs of layers (``csti``): a
+            batch, as a tensor or as the model's named arguments, or an iterable of batches. Layers
+            that see the tensors of ``calibration`` themselves follow ``config.input_initial``.
 
     Returns:
         What was made sparse, what was left dense and why; print it.
 
     Raises:
         ValueError: If the model is sparse already, nothing is left to patch, a pattern matches
-            nothing, the method or a rule is unknown, or a layer would have no link.
+            nothing, the method or a rule is unknown, a layer would have no link, or a rule looks
+            at inputs and there is no calibration data.
     """
     report, chosen, config = plan(model, config or SparsityConfig())
     if config.method == "dense":  # the baseline: nothing changes, trainers know it is meant
@@ -48,8 +54,8 @@ def sparsify(model: nn.Module, config: SparsityConfig | None = None) -> PatchRep
         return report
     _refuse_meta(chosen)
     counts = {row.name: row.n_links for row in report.rows}
-    rule = initial.make(config.initial or "er")
-    made = {f.name: _make_sparse(f, counts[f.name], rule, config) for f in chosen}
+    seen = {} if calibration is None else layer_inputs(model, chosen, calibration)
+    made = {f.name: _make_sparse(f, counts[f.name], config, seen.get(f.name)) for f in chosen}
     for finding in chosen:
         for name in finding.names:
             model.set_submodule(name, made[finding.name])
@@ -141,15 +147,19 @@ def _settle_start(model: nn.Module, config: SparsityConfig) -> SparsityConfig:
 
 
 def _make_sparse(
-    finding: Finding, n_links: int, rule: Rule, config: SparsityConfig
+    finding: Finding, n_links: int, config: SparsityConfig, seen: LayerInputs | None
 ) -> SparseLinear:
     """Draw the links and weights of one layer."""
     dense = finding.module
     out_features, in_features = finding.shape
     weight: Tensor = dense.weight.t() if isinstance(dense, Conv1D) else dense.weight  # type: ignore[assignment]
     generator = generator_for("cpu", config.seed, "initial", finding.name)
-    site = Site(out_features, in_features, n_links, generator, weight.detach().float().cpu())
-    mask = rule.function(site)
+    inputs = None if seen is None else seen.samples
+    start = config.input_initial if seen is not None and seen.raw else None
+    site = Site(
+        out_features, in_features, n_links, generator, weight.detach().float().cpu(), inputs
+    )
+    mask = initial.make(start or config.initial or "er").function(site)
     layer = SparseLinear(
         in_features,
         out_features,

@@ -6,52 +6,37 @@ randomness is a function of (seed, step, layer), so resumed runs and all ranks a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+import time
+from collections.abc import Sequence
 
 import torch
-import torch.distributed
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hf_chts.budget import last_update, link_counts
 from hf_chts.config import SparsityConfig
-from hf_chts.layers import structure
+from hf_chts.heads import head_counts
+from hf_chts.install import Change, install
+from hf_chts.layer_memory import start_counting
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.methods import resolve
-from hf_chts.optimizer_state import move_links, refuse_foreign_state
+from hf_chts.optimizer_state import refuse_foreign_state
 from hf_chts.parameter_groups import LearningRates
+from hf_chts.ranks import SharedWork, sum_over_ranks
 from hf_chts.rules.links import Links
-from hf_chts.rules.percolation import percolate
+from hf_chts.rules.percolation import active_neuron_rate, percolate
 from hf_chts.rules.randomness import generator_for
 from hf_chts.rules.registry import Rule
 from hf_chts.rules.regrowth import regrowth
 from hf_chts.rules.removal import removal
 from hf_chts.rules.schedules import EXPONENT, ZETA
 from hf_chts.rules.select import choose
+from hf_chts.telemetry import LayerUpdate
 from hf_chts.wiring import hidden_groups
 
-Masks = dict[str, Bool[Tensor, "out in"]]
-
-
-@dataclass(frozen=True)
-class LayerUpdate:
-    """What one topology update did to one layer.
-
-    Attributes:
-        name: Qualified name of the layer.
-        n_links: Active links afterwards.
-        density: Share of links that are active, in [0, 1].
-        removed: Links that were active before and are not now.
-        regrown: Links that are active now and were not before.
-        itop: Share of links that were active at some time (ITOP rate), in [0, 1].
-    """
-
-    name: str
-    n_links: int
-    density: float
-    removed: int
-    regrown: int
-    itop: float
+Mask = Bool[Tensor, "out in"]
+Masks = dict[str, Mask]
 
 
 class Topology:
@@ -100,14 +85,15 @@ class Topology:
         self.config = resolve(found)
         self.optimizer = optimizer
         self.last_update = last_update(self.config, total_steps)
-        self.groups = hidden_groups(model) if self.config.percolation else []
+        self.groups = hidden_groups(model)
         self.removal = removal.make(self.config.removal) if self.config.removal else None
         self.regrowth = regrowth.make(self.config.regrowth) if self.config.regrowth else None
         self.rates = LearningRates(optimizer, self.layers, self.config.learning_rate_scale)
+        heads = head_counts(model) if self.config.head_wise else {}
+        self.parts = {n: _parts(x, heads.get(n, 1)) for n, x in self.layers.items()}
         for layer in self.layers.values():
             layer.capture_dense_grad, layer.dense_grad = False, None
-            if layer.explored is None:
-                layer.explored = structure.pack(layer.mask)
+            start_counting(layer, historical=self.config.historical_weights > 0)
 
     def is_due(self, step: int) -> bool:
         """Whether links change after optimizer step ``step``, counted from 1."""
@@ -141,12 +127,20 @@ class Topology:
             refuse_foreign_state(self.optimizer, self.layers)
             if self._reads_dense_grad:
                 _complete_dense_grads(self.layers)
-            before = {name: layer.mask for name, layer in self.layers.items()}
-            kept = self._percolate(self._remove(before, step))
-            updates = self._write(before, self._regrow(kept, step))
+            updates = self._update(step)
         for layer in self.layers.values():
             layer.capture_dense_grad, layer.dense_grad = False, None
         return updates
+
+    def active_neuron_rate(self) -> float | None:
+        """Share of hidden neurons that are active after percolation (ANP), in [0, 1].
+
+        None where no hidden neuron lies between two sparse layers.
+        """
+        if not self.groups:
+            return None
+        masks = {name: layer.mask for name, layer in self.layers.items()}
+        return active_neuron_rate(percolate(masks, self.groups), self.groups)
 
     @property
     def _reads_dense_grad(self) -> bool:
@@ -156,7 +150,63 @@ class Topology:
     def _progress(self, step: int) -> float:
         return step / self.last_update
 
-    def _links(self, name: str, mask: Tensor, rule: Rule, *purpose: object) -> Links:
+    def _update(self, step: int) -> list[LayerUpdate]:
+        work = SharedWork(self.layers)
+        before = {name: layer.mask for name, layer in self.layers.items()}
+        shapes = {n: (x.out_features, x.in_features) for n, x in self.layers.items()}
+        targets = link_counts(shapes, self.config, self._progress(step))
+        kept = work.masks(lambda name: self._remove(name, before[name], targets[name], step))
+        kept = self._percolate(kept, work)
+        after = work.masks(
+            lambda name: self._regrow(name, before[name], kept[name], targets[name], step)
+        )
+        return install(
+            self.layers, Change(before, kept, after), self.groups, self.config, self.optimizer, work
+        )
+
+    def _remove(self, name: str, before: Mask, target: int, step: int) -> Mask:
+        """Links that survive: no more than the target, and of those all but a share zeta."""
+        assert self.removal is not None
+        mask = self._decay(name, before, target, step)
+        progress, config = self._progress(step), self.config
+        zeta = ZETA[config.zeta_schedule or "constant"](progress, config.zeta or 0.0)
+        if self.regrowth is None or self.layers[name].resting:
+            zeta = 0.0
+        n_active = [int(mask[rows].sum()) for rows in self.parts[name]]
+        n_kept = [n - int(zeta * n) for n in n_active]
+        links = self._links(name, mask, self.removal, "removal", step)
+        exponent = _exponent(config.removal_exponent, progress)
+        return self._choose(name, self.removal, links, n_kept, exponent)
+
+    def _decay(self, name: str, mask: Mask, target: int, step: int) -> Mask:
+        """Links left when the density has fallen: the highest-ranked ``target``."""
+        if int(mask.sum()) <= target:
+            return mask
+        rule = removal.make(self.config.decay or self.config.removal or "magnitude")
+        links = self._links(name, mask, rule, "decay", step)
+        return self._choose(name, rule, links, _shared(mask, self.parts[name], target), None)
+
+    def _percolate(self, kept: Masks, work: SharedWork) -> Masks:
+        """Links left when neurons that lead nowhere have lost theirs."""
+        if not self.config.percolation:
+            return kept
+        start = time.perf_counter()
+        percolated = percolate(kept, self.groups)
+        work.share(time.perf_counter() - start)
+        return percolated
+
+    def _regrow(self, name: str, before: Mask, kept: Mask, target: int, step: int) -> Mask:
+        """Survivors and regrown links, exactly the target number."""
+        if self.regrowth is None:
+            return kept
+        parts = self.parts[name]
+        targets = _shared(before, parts, target)
+        missing = [t - int(kept[rows].sum()) for t, rows in zip(targets, parts, strict=True)]
+        links = self._links(name, kept, self.regrowth, "regrowth", step)
+        exponent = _exponent(self.config.regrowth_exponent, self._progress(step))
+        return kept | self._choose(name, self.regrowth, links, missing, exponent, active=False)
+
+    def _links(self, name: str, mask: Mask, rule: Rule, *purpose: object) -> Links:
         """One layer as a rule sees it."""
         layer = self.layers[name]
         generator = generator_for(layer.values.device, self.config.seed, *purpose, name)
@@ -167,73 +217,37 @@ class Topology:
             grad = layer.dense_grad
         return Links(layer.to_dense() * mask, mask, generator, grad)
 
-    def _remove(self, before: Masks, step: int) -> Masks:
-        """Links that survive: no more than the target, and of those all but a share zeta."""
-        assert self.removal is not None
-        progress, config = self._progress(step), self.config
-        zeta = ZETA[config.zeta_schedule or "constant"](progress, config.zeta or 0.0)
-        softness = config.removal_exponent
-        exponent = _exponent(softness, progress)
-        targets = self._targets(step)
-        kept = {}
-        for name, mask in before.items():
-            mask = self._decay(name, mask, targets[name], step)
-            links = self._links(name, mask, self.removal, "removal", step)
-            n_active = int(mask.sum())
-            n_kept = n_active - int(zeta * n_active) if self.regrowth else n_active
-            scores = self.removal.function(links)
-            kept[name] = choose(scores, mask, n_kept, links.generator, exponent)
-        return kept
+    def _choose(
+        self,
+        name: str,
+        rule: Rule,
+        links: Links,
+        counts: Sequence[int],
+        exponent: float | None,
+        *,
+        active: bool = True,
+    ) -> Mask:
+        """Choose links by a rule in each part of a layer, among the active or the inactive."""
+        chosen = torch.zeros_like(links.mask)
+        for rows, count in zip(self.parts[name], counts, strict=True):
+            part = links.of(rows)
+            eligible = part.mask if active else ~part.mask
+            scores = rule.function(part)
+            chosen[rows] = choose(scores, eligible, count, links.generator, exponent)
+        return chosen
 
-    def _decay(self, name: str, mask: Tensor, target: int, step: int) -> Tensor:
-        """Links left when the density has fallen: the highest-ranked ``target``."""
-        if int(mask.sum()) <= target:
-            return mask
-        rule = removal.make(self.config.decay or self.config.removal or "magnitude")
-        links = self._links(name, mask, rule, "decay", step)
-        return choose(rule.function(links), mask, target, links.generator)
 
-    def _percolate(self, kept: Masks) -> Masks:
-        """Links left when neurons that lead nowhere have lost theirs."""
-        return percolate(kept, self.groups) if self.config.percolation else kept
+def _parts(layer: SparseLinear, n_parts: int) -> list[slice]:
+    """The output neurons of each sub-network that evolves by itself."""
+    height = layer.out_features // n_parts
+    return [slice(i * height, (i + 1) * height) for i in range(n_parts)]
 
-    def _regrow(self, kept: Masks, step: int) -> Masks:
-        """Survivors and regrown links, exactly the target number."""
-        if self.regrowth is None:
-            return kept
-        exponent = _exponent(self.config.regrowth_exponent, self._progress(step))
-        targets = self._targets(step)
-        grown = {}
-        for name, mask in kept.items():
-            links = self._links(name, mask, self.regrowth, "regrowth", step)
-            missing = targets[name] - int(mask.sum())
-            scores = self.regrowth.function(links)
-            grown[name] = mask | choose(scores, ~mask, missing, links.generator, exponent)
-        return grown
 
-    def _targets(self, step: int) -> dict[str, int]:
-        shapes = {n: (x.out_features, x.in_features) for n, x in self.layers.items()}
-        return link_counts(shapes, self.config, self._progress(step))
-
-    def _write(self, before: Masks, after: Masks) -> list[LayerUpdate]:
-        """Install the new links; the only step with effects."""
-        updates = []
-        for name, layer in self.layers.items():
-            mask = after[name]
-            packed = structure.pack(mask)
-            layer.explored = packed if layer.explored is None else layer.explored | packed
-            move_links(layer, structure.positions_of(mask), self.optimizer)
-            updates.append(
-                LayerUpdate(
-                    name,
-                    layer.nnz,
-                    layer.density,
-                    int((before[name] & ~mask).sum()),
-                    int((mask & ~before[name]).sum()),
-                    structure.count_bits(layer.explored) / mask.numel(),
-                )
-            )
-        return updates
+def _shared(mask: Mask, parts: Sequence[slice], total: int) -> list[int]:
+    """A number of links shared out over parts in proportion to those they have."""
+    counts = [int(mask[rows].sum()) for rows in parts]
+    ends = [total * end // max(1, sum(counts)) for end in itertools.accumulate(counts)]
+    return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _exponent(softness: float | str | None, progress: float) -> float | None:
@@ -254,5 +268,4 @@ def _complete_dense_grads(layers: dict[str, SparseLinear]) -> None:
         if layer.dense_grad is None:
             shape = (layer.out_features, layer.in_features)
             layer.dense_grad = layer.values.new_zeros(shape, dtype=torch.float32)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(layer.dense_grad)
+        sum_over_ranks(layer.dense_grad)

@@ -16,12 +16,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
+from hf_chts.layer_memory import KEPT, memories, recall
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.loss import IGNORED, LabelSmoothedLoss
 from hf_chts.parameter_groups import separate_sparse_groups
-from hf_chts.topology import LayerUpdate, Topology
+from hf_chts.ranks import world_size
+from hf_chts.telemetry import LayerUpdate, summary
+from hf_chts.topology import Topology
 
-EXPLORED_FILE = "topology.safetensors"
+MEMORY_FILE = "topology.safetensors"
 LOG_FILE = "topology.jsonl"
 
 
@@ -46,7 +49,7 @@ class _SparseTraining:
     """What both trainers add; mixed in before the Transformers class.
 
     Link weights get parameter groups and gradient reduction of their own, links change after
-    optimizer steps, checkpoints carry the explored links, and resuming without links is refused.
+    optimizer steps, checkpoints carry what layers remember, and resuming without links is refused.
     """
 
     model: Any
@@ -64,10 +67,10 @@ class _SparseTraining:
         if getattr(self.model, "sparsity_config", None) is None:
             raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
         layers = sparse_layers(self.model)
-        kept = ("values", "crow_indices", "col_indices", "explored")
+        kept = ("values", "crow_indices", "col_indices", *KEPT)
         ignored = [f"{name}.{leaf}" for name in layers for leaf in kept]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, ignored)
-        self._updates: list[tuple[int, list[LayerUpdate]]] = []
+        self._updates: list[list[LayerUpdate]] = []
         smooths = self.args.label_smoothing_factor > 0
         encodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
         if encodes and not smooths and self.compute_loss_func is None:
@@ -93,7 +96,7 @@ class _SparseTraining:
 
     def _prepare_for_training(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(max_steps, *args, **kwargs)
-        if _world_size() > 1:
+        if world_size() > 1:
             _broadcast_layers(sparse_layers(self.model))
         optimizer = _innermost(self.optimizer)
         self.topology = Topology(self.model, optimizer, total_steps=max_steps)
@@ -112,7 +115,7 @@ class _SparseTraining:
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after the last one, link gradients are averaged over ranks."""
         loss: Tensor = super().training_step(*args, **kwargs)
-        if _world_size() > 1 and self.accelerator.sync_gradients:
+        if world_size() > 1 and self.accelerator.sync_gradients:
             _average_gradients(sparse_layers(self.model))
         return loss
 
@@ -120,7 +123,7 @@ class _SparseTraining:
         """Keep what an update did for the next log, and append it to the topology log."""
         if not updates:
             return
-        self._updates.append((step, updates))
+        self._updates.append(updates)
         if self.args.should_save:
             os.makedirs(self.args.output_dir, exist_ok=True)
             with open(Path(self.args.output_dir) / LOG_FILE, "a", encoding="utf-8") as file:
@@ -130,25 +133,25 @@ class _SparseTraining:
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the topology's figures to the training logs, for ``report_to``."""
         if "loss" in logs and self._updates:
-            logs = {**logs, **_summary(self._updates)}
+            logs = {**logs, **summary(self._updates)}
+            if (rate := self.topology.active_neuron_rate()) is not None:
+                logs["topology_active_neurons"] = rate
             self._updates.clear()
         super().log(logs, *args, **kwargs)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        explored = {name: layer.explored for name, layer in sparse_layers(self.model).items()}
-        known = {name: bits for name, bits in explored.items() if bits is not None}
-        if self.args.should_save and known:
-            save_file(known, os.path.join(output_dir, EXPLORED_FILE))
+        memory = memories(sparse_layers(self.model))
+        if self.args.should_save and memory:
+            save_file(memory, os.path.join(output_dir, MEMORY_FILE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         layers = sparse_layers(self.model)
         _refuse_without_links(resume_from_checkpoint, layers)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        explored = os.path.join(resume_from_checkpoint, EXPLORED_FILE)
-        if os.path.isfile(explored):
-            for name, bits in load_file(explored).items():
-                layers[name].explored = bits.to(layers[name].values.device)
+        memory = os.path.join(resume_from_checkpoint, MEMORY_FILE)
+        if os.path.isfile(memory):
+            recall(layers, load_file(memory))
 
     def _load_best_model(self) -> None:
         layers = sparse_layers(self.model)
@@ -186,10 +189,6 @@ def _innermost(optimizer: Any) -> torch.optim.Optimizer:
     return found
 
 
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 @torch.no_grad()
 def _broadcast_layers(layers: Mapping[str, SparseLinear]) -> None:
     """Rank 0's links and weights on every rank."""
@@ -210,23 +209,9 @@ def _average_gradients(layers: Mapping[str, SparseLinear]) -> None:
     grads = [torch.zeros_like(v) if v.grad is None else v.grad for v in values]
     flat = torch.cat([grad.float() for grad in grads])
     dist.all_reduce(flat)
-    flat /= _world_size()
+    flat /= world_size()
     for value, grad in zip(values, flat.split([v.numel() for v in values]), strict=True):
         value.grad = grad.to(value.dtype)
-
-
-def _summary(updates: list[tuple[int, list[LayerUpdate]]]) -> dict[str, float]:
-    """Figures of the updates since the last log: sums over updates, state after the last one."""
-    last = updates[-1][1]
-    links = sum(row.n_links for row in last)
-    total = sum(row.n_links / row.density for row in last)
-    every = [row for _, rows in updates for row in rows]
-    return {
-        "topology_density": links / total,
-        "topology_removed": sum(row.removed for row in every),
-        "topology_regrown": sum(row.regrown for row in every),
-        "topology_itop": sum(row.itop * row.n_links / row.density for row in last) / total,
-    }
 
 
 def _forget_after(path: Path, step: int) -> None:
@@ -242,7 +227,7 @@ def _refuse_without_links(checkpoint: str, layers: Mapping[str, nn.Module]) -> N
     """A resume must find every layer's links, and no others."""
     saved: set[str] = set()
     for path in Path(checkpoint).glob("*.safetensors"):
-        if path.name != EXPLORED_FILE:
+        if path.name != MEMORY_FILE:
             with safe_open(path, framework="pt") as tensors:
                 saved.update(tensors.keys())
     with_links = {key.rpartition(".")[0] for key in saved if key.endswith(".col_indices")}

@@ -11,13 +11,18 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
 ROOMS = [
     {"cli", "__main__"},
+    {"report"},
     {"inspection"},
     {"translation"},
-    {"trainer"},
+    {"trainer", "monitor"},
     {"checkpoint"},
+    {"compaction"},
     {"patching", "patch_report"},
+    {"calibration"},
     {"linears", "topology"},
-    {"wiring", "parameter_groups", "optimizer_state", "budget", "methods", "loss"},
+    {"install"},
+    {"wiring", "heads", "ranks", "telemetry", "layer_memory"},
+    {"parameter_groups", "optimizer_state", "budget", "methods", "loss"},
     {"layers", "rules"},
     {"config"},
 ]

@@ -10,6 +10,7 @@ from plain_loop import Loop, check_moved
 from torch import nn
 
 from hf_chts import SparsityConfig, Topology, link_scores, sparse_layers, sparsify
+from hf_chts.ranks import SharedWork
 
 
 def test_rigl_grows_the_largest_gradients() -> None:
@@ -122,9 +123,9 @@ def test_number_of_survivors_is_what_zeta_leaves() -> None:
     loop = Loop(method="set", sparsity=0.95, zeta=0.5)
     loop.go()
     loop.before_update()
-    kept = loop.topology._remove(loop.masks(), loop.step)
     for name, layer in loop.layers.items():
-        assert int(kept[name].sum()) == layer.nnz - int(0.5 * layer.nnz)
+        kept = loop.topology._remove(name, layer.mask, layer.nnz, loop.step)
+        assert int(kept.sum()) == layer.nnz - int(0.5 * layer.nnz)
 
 
 def test_falling_density_ends_exactly_at_the_target() -> None:
@@ -161,7 +162,9 @@ def test_percolation_cuts_dead_neurons() -> None:
     full = torch.arange(last.nnz)
     last.set_links(full, torch.ones(last.nnz))
     topology = Topology(model, torch.optim.SGD(model.parameters(), lr=0.0), total_steps=10)
-    kept = topology._percolate({"0": first.mask, "2": last.mask})
+    work = SharedWork(topology.layers)
+    kept = topology._percolate({"0": first.mask, "2": last.mask}, work)
+    assert min(work.seconds.values()) > 0
     dead = ~first.mask.any(1)
     assert dead[3]
     assert not kept["2"][:, dead].any()

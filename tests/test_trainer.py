@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from statistics import mean
 
 import pytest
 import torch
@@ -98,17 +99,23 @@ def test_topology_figures_reach_report_to_and_the_log(tmp_path) -> None:
     trainer.train()
     rows = [json.loads(x) for x in (tmp_path / "topology.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [s for s in (2, 4, 6, 8) for _ in sparse_layers(model)]
-    assert set(rows[0]) == {"step", "name", "n_links", "density", "removed", "regrown", "itop"}
+    assert set(rows[0]) == {
+        "step", "name", "n_links", "density", "removed", "regrown", "overlap", "itop",
+        "active_neurons", "seconds",
+    }  # fmt: skip
     logs = [log for log in watch.logs if "loss" in log]
     assert len(logs) == 2
     for log, steps in zip(logs, ((2, 4), (6, 8)), strict=True):
         mine = [row for row in rows if row["step"] in steps]
         assert log["topology_removed"] == sum(row["removed"] for row in mine) > 0
         assert log["topology_regrown"] == sum(row["regrown"] for row in mine)
+        assert log["topology_seconds"] == pytest.approx(sum(row["seconds"] for row in mine))
+        assert log["topology_overlap"] == pytest.approx(mean(row["overlap"] for row in mine))
         layers = sparse_layers(model).values()
         size = sum(layer.in_features * layer.out_features for layer in layers)
         assert log["topology_density"] == pytest.approx(sum(x.nnz for x in layers) / size)
     assert logs[0]["topology_density"] < logs[0]["topology_itop"] < logs[1]["topology_itop"] < 1
+    assert logs[1]["topology_active_neurons"] == trainer.topology.active_neuron_rate()
 
 
 def test_evaluation_with_generation_and_the_best_model(tmp_path) -> None:

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from topology_logs import untimed
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -15,6 +16,7 @@ from transformers import (
 
 import hf_chts
 from hf_chts import SparseTrainer, SparsityConfig, sparse_layers, sparsify
+from hf_chts.layer_memory import KEPT
 
 STEPS = 8
 SHAPE = {
@@ -45,7 +47,10 @@ def everything(trainer):
     """All that a run leaves: weights, links, explored links, optimizer state, random state."""
     found = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
     for name, layer in sparse_layers(trainer.model).items():
-        found[f"explored/{name}"] = layer.explored
+        for kind in KEPT:
+            if getattr(layer, kind) is not None:
+                found[f"{kind}/{name}"] = getattr(layer, kind)
+        found[f"resting/{name}"] = torch.tensor(layer.resting)
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     optimizer = trainer.optimizer.optimizer
     for group in optimizer.param_groups:
@@ -92,9 +97,9 @@ def check_same(trainer, expected, tmp_path, folder) -> None:
     assert found.keys() == expected.keys()
     differing = [key for key in expected if not torch.equal(found[key], expected[key])]
     assert not differing
-    logs = [(path / "topology.jsonl").read_text() for path in (tmp_path, folder)]
+    logs = [untimed(path) for path in (tmp_path, folder)]
     assert logs[0] == logs[1]
-    assert logs[0].count("\n") == 4 * len(sparse_layers(trainer.model))
+    assert len(logs[0]) == 4 * len(sparse_layers(trainer.model))
     files = [
         (path / f"checkpoint-{STEPS}" / "model.safetensors").read_bytes()
         for path in (tmp_path, folder)
@@ -112,6 +117,20 @@ def test_from_pretrained_model_resumes(whole, method, tmp_path) -> None:
     check_same(trainer, expected, tmp_path, folder)
 
 
+def test_historical_weights_and_early_stop_are_resumed(tmp_path) -> None:
+    memory = {"historical_weights": 1.0, "early_stop": 0.35, "head_wise": True}
+    folders = tmp_path / "whole", tmp_path / "resumed"
+    trainer = trainer_of(model_of("chts", **memory), folders[0])
+    trainer.train()
+    layers = sparse_layers(trainer.model).values()
+    assert 0 < sum(layer.resting for layer in layers) < len(layers)
+    assert all(layer.past_positions.numel() for layer in layers)
+    copied(*folders, 5)
+    resumed = trainer_of(model_of("chts", seed=7, **memory), folders[1])
+    resumed.train(resume_from_checkpoint=True)
+    check_same(resumed, everything(trainer), folders[1], folders[0])
+
+
 def test_density_of_the_checkpoint_wins(tmp_path) -> None:
     """Density falls during training: a fresh model has more links than the checkpoint."""
     moving = {"initial_sparsity": 0.2, "density_schedule": "linear"}
@@ -127,7 +146,10 @@ def test_density_of_the_checkpoint_wins(tmp_path) -> None:
 def test_checkpoint_carries_explored_links(whole) -> None:
     folder, expected = whole["chts"]
     explored = load_file(folder / f"checkpoint-{STEPS}" / "topology.safetensors")
-    for name, bits in explored.items():
+    assert explored
+    for key, bits in explored.items():
+        name, _, kind = key.rpartition(".")
+        assert kind == "explored"
         assert torch.equal(bits, expected[f"explored/{name}"])
 
 

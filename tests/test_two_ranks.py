@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from topology_logs import untimed
 
 from hf_chts.translation.corpus import sentence_pairs
 
@@ -167,8 +168,7 @@ def test_translation_resumes_in_mid_epoch(tmp_path) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     one, two = (load_file(path / "model" / "model.safetensors") for path in (whole, resumed))
     assert all(torch.equal(one[key], two[key]) for key in one)
-    logs = [(path / "topology.jsonl").read_text() for path in (whole, resumed)]
-    assert logs[0] == logs[1] != ""
+    assert untimed(whole) == untimed(resumed) != []
     assert (whole / "bleu.json").is_file()
     names = sorted(path.name for path in (whole / "checkpoints").glob("checkpoint-*"))
     assert names == ["checkpoint-12", "checkpoint-3", "checkpoint-6", "checkpoint-9"]

@@ -27,12 +27,18 @@ class SparseLinear(nn.Module):
             not, to ``dense_grad``.
         dense_grad: Sum of those gradients in float32, shape (out, in), or None.
         explored: Links that were ever active, one bit each, or None where nobody counts them.
+        past_positions: Links that were removed, the latest last, int64, or None where historical
+            weights are not kept.
+        past_values: The weights they had, in the same order.
+        resting: Whether the links of this layer have stopped to evolve (early stop).
     """
 
     values: nn.Parameter
     crow_indices: Tensor
     col_indices: Tensor
     explored: Tensor | None
+    past_positions: Tensor | None
+    past_values: Tensor | None
 
     def __init__(
         self,
@@ -56,7 +62,9 @@ class SparseLinear(nn.Module):
         self.register_buffer("col_indices", torch.zeros(n_links, dtype=narrow, device=device))
         empty = torch.zeros(out_features, device=device, dtype=dtype)
         self.bias = nn.Parameter(empty) if bias else None
-        self.register_buffer("explored", None, persistent=False)
+        for memory in ("explored", "past_positions", "past_values"):
+            self.register_buffer(memory, None, persistent=False)
+        self.resting = False
         self.capture_dense_grad = False
         self.dense_grad: Tensor | None = None
         self._compute: ModuleType = dense

@@ -78,6 +78,16 @@ def pack(mask: Bool[Tensor, "out in"]) -> UInt8[Tensor, " bytes"]:
     return (bits * weights).sum(1, dtype=torch.uint8)
 
 
+def unpack(
+    packed: UInt8[Tensor, " bytes"], out_features: int, in_features: int
+) -> Bool[Tensor, "out in"]:
+    """The mask that :func:`pack` wrote down."""
+    shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    bits = (packed[:, None] >> shifts) & 1
+    flat = bits.flatten()[: out_features * in_features]
+    return flat.bool().view(out_features, in_features)
+
+
 def count_bits(packed: UInt8[Tensor, " bytes"]) -> int:
     """Number of set bits."""
     return sum(int(((packed >> bit) & 1).sum()) for bit in range(8))

@@ -31,6 +31,11 @@ class Links:
     generator: torch.Generator
     grad: Float[Tensor, "out in"] | None = None
 
+    def of(self, rows: slice) -> Links:
+        """The sub-network of some output neurons, such as those of one attention head."""
+        grad = None if self.grad is None else self.grad[rows]
+        return Links(self.weight[rows], self.mask[rows], self.generator, grad)
+
 
 @dataclass(frozen=True)
 class Site:

@@ -100,6 +100,21 @@ def active_neuron_rate(masks: Masks, groups: Sequence[Group]) -> float:
     )
 
 
+def layer_rates(masks: Masks, groups: Sequence[Group]) -> dict[str, float]:
+    """Active neurons over hidden neurons of each layer, both sides together, after percolation.
+
+    Returns:
+        Rates in [0, 1] by layer name; layers without a hidden neuron are left out.
+    """
+    percolated = percolate(masks, groups)
+    found: dict[str, list[Bool[Tensor, " neurons"]]] = {}
+    for group in groups:
+        active = active_neurons(percolated, group)
+        for end in (end for side in group for end in side):
+            found.setdefault(end.layer, []).append(active)
+    return {name: float(torch.cat(active).double().mean()) for name, active in found.items()}
+
+
 def _linked(masks: Masks, end: End) -> Bool[Tensor, " neurons"]:
     linked = masks[end.layer].any(1 if end.axis == "out" else 0)
     return linked if end.index is None else linked[end.index]

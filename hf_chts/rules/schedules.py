@@ -65,10 +65,13 @@ def _mest(progress: float, start: float, end: float) -> float:
 ZETA: Mapping[str, Callable[[float, float], float]] = {
     "constant": lambda progress, zeta: zeta,
     "cosine": _cosine_zeta,
+    "mest": lambda progress, zeta: _mest(progress, zeta, 0.0),
 }
-"""Drop fractions. ``cosine``: ``zeta / 2 * (1 + cos(pi * progress))``.
+"""Drop fractions. ``cosine``: ``zeta / 2 * (1 + cos(pi * progress))``. ``mest``: zeta before 60%,
+half of it before the last update, then 0, so that the last update only lowers the density.
 
-Source: Evci et al., RigL, ICML 2020, arXiv 1911.11134, section 3 (cosine).
+Source: Evci et al., RigL, ICML 2020, arXiv 1911.11134, section 3 (cosine); Yuan et al., MEST,
+NeurIPS 2021, arXiv 2110.14032 (mest). Deviation: MEST chooses its drop fractions by hand.
 """
 
 EXPONENT: Mapping[str, Callable[[float, float, float], float]] = {

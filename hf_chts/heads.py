@@ -1,0 +1,39 @@
+"""Which layers are made of attention heads, for evolution head by head."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hf_chts.layers.sparse_linear import SparseLinear
+
+PROJECTIONS = {
+    *("q_proj", "k_proj", "v_proj", "q", "k", "v", "query_proj", "key_proj", "value_proj"),
+    *("query", "key", "value", "query_global", "key_global", "value_global"),
+    *("c_attn", "q_attn"),  # GPT-2: queries, keys and values in one layer
+}
+"""Names of layers whose outputs are cut into heads."""
+
+HEAD_SIZES = ("head_dim", "key_value_proj_dim", "attention_head_size")
+"""Names under which attention modules keep the number of neurons of one head."""
+
+
+def head_counts(model: nn.Module) -> dict[str, int]:
+    """How many heads the outputs of each sparse query, key and value layer are cut into.
+
+    Args:
+        model: A model with sparse layers.
+
+    Returns:
+        Number of heads by layer name; layers without heads are left out. A layer that holds
+        queries, keys and values together has as many as all three.
+    """
+    counts = {}
+    for parent, module in model.named_modules():
+        size = next((getattr(module, name) for name in HEAD_SIZES if hasattr(module, name)), None)
+        if not isinstance(size, int) or size < 1:
+            continue
+        for name, layer in module.named_children():
+            whole = isinstance(layer, SparseLinear) and layer.out_features % size == 0
+            if whole and name in PROJECTIONS:
+                counts[f"{parent}.{name}" if parent else name] = layer.out_features // size
+    return counts

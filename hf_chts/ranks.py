@@ -1,0 +1,104 @@
+"""Several processes that train one model: who works out which layer, and what is exchanged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool
+from torch import Tensor
+
+from hf_chts.layers import structure
+from hf_chts.layers.sparse_linear import SparseLinear
+
+Mask = Bool[Tensor, "out in"]
+
+
+def world_size() -> int:
+    """How many processes train together; 1 where there is only this one."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class SharedWork:
+    """One topology update, its layers shared out over ranks.
+
+    Every rank works out the masks of its own layers; one all-reduce of packed bits then gives all
+    masks to all ranks. Ranks so agree, whatever each one's arithmetic does.
+
+    Attributes:
+        seconds: Wall time spent by layer; where there are several ranks, by its owner alone.
+    """
+
+    def __init__(self, layers: Mapping[str, SparseLinear]) -> None:
+        self.layers = layers
+        self.owners = _owners(layers, world_size())
+        self.rank = dist.get_rank() if world_size() > 1 else 0
+        self.seconds = dict.fromkeys(layers, 0.0)
+
+    def masks(self, work_out: Callable[[str], Mask]) -> dict[str, Mask]:
+        """Masks of all layers, each worked out by its owner."""
+        own = {name: self._timed(name, work_out) for name in self.layers if self._owns(name)}
+        return own if len(own) == len(self.layers) else self._exchange(own)
+
+    def share(self, seconds: float) -> None:
+        """Count time that concerned all layers."""
+        for name in self.layers:
+            if self._owns(name):
+                self.seconds[name] += seconds / len(self.layers)
+
+    def all_seconds(self) -> dict[str, float]:
+        """Seconds by layer, of all ranks."""
+        if world_size() == 1:
+            return self.seconds
+        device = next(iter(self.layers.values())).values.device
+        together = torch.tensor(list(self.seconds.values()), device=device)
+        dist.all_reduce(together)
+        return dict(zip(self.layers, together.tolist(), strict=True))
+
+    def _owns(self, name: str) -> bool:
+        return self.owners[name] == self.rank
+
+    def _timed(self, name: str, work_out: Callable[[str], Mask]) -> Mask:
+        start = time.perf_counter()
+        mask = work_out(name)
+        self.seconds[name] += time.perf_counter() - start
+        return mask
+
+    def _exchange(self, own: Mapping[str, Mask]) -> dict[str, Mask]:
+        """All masks: ranks' bits do not overlap, so their sum is their union."""
+        packed = [
+            structure.pack(own[name])
+            if name in own
+            else torch.zeros(_n_bytes(layer), dtype=torch.uint8, device=layer.values.device)
+            for name, layer in self.layers.items()
+        ]
+        together = torch.cat(packed)
+        dist.all_reduce(together)
+        parts = together.split([_n_bytes(layer) for layer in self.layers.values()])
+        return {
+            name: structure.unpack(part, layer.out_features, layer.in_features)
+            for part, (name, layer) in zip(parts, self.layers.items(), strict=True)
+        }
+
+
+def sum_over_ranks(tensor: Tensor) -> None:
+    """Add up a tensor of all ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+
+
+def _n_bytes(layer: SparseLinear) -> int:
+    return -(-layer.out_features * layer.in_features // 8)
+
+
+def _owners(layers: Mapping[str, SparseLinear], ranks: int) -> dict[str, int]:
+    """The rank that works out each layer: the largest layers first, to the least loaded rank."""
+    load = [0] * ranks
+    owners = {}
+    sizes = {name: layer.out_features * layer.in_features for name, layer in layers.items()}
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        owners[name] = load.index(min(load))
+        load[owners[name]] += sizes[name]
+    return owners
