@@ -1,6 +1,7 @@
 """Truly sparse training of Transformers by Cannistraci-Hebb theory."""
 
 from hf_chts.checkpoint import from_pretrained, save_pretrained
+from hf_chts.compaction import CompactionReport, compact
 from hf_chts.config import SparsityConfig
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.patching import densify, sparsify
@@ -10,11 +11,13 @@ from hf_chts.trainer import SparseSeq2SeqTrainer, SparseTrainer
 
 __version__ = "0.1.0"
 __all__ = [
+    "CompactionReport",
     "SparseLinear",
     "SparseSeq2SeqTrainer",
     "SparseTrainer",
     "SparsityConfig",
     "Topology",
+    "compact",
     "densify",
     "from_pretrained",
     "initial_mask",

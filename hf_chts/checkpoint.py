@@ -7,6 +7,7 @@ names the sparse layers; the checkpoint's header tells how many links each of th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,12 +19,15 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from hf_chts.compaction import remember_compacted
+from hf_chts.compaction.sites import fit_heads, refuse_misfit
 from hf_chts.config import SparsityConfig, from_mapping
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.linears import LINEAR_CLASSES, linear_shape
-from hf_chts.patching import remember
 
 NAME = "chts"
+MODULE_NAME = r"[\w-]+(\.[\w-]+)*"
+"""What a layer's qualified name may be, as a regular expression."""
 
 
 class ChtsQuantizationConfig(QuantizationConfigMixin):
@@ -32,17 +36,25 @@ class ChtsQuantizationConfig(QuantizationConfigMixin):
     Attributes:
         sparsity: Fields of the :class:`SparsityConfig`.
         layers: Shape (out_features, in_features) of each sparse layer by qualified name.
+        compacted: Layers that :func:`hf_chts.compact` made differ from the architecture, by name:
+            ``dense_shape`` is their shape by the architecture, ``bias`` whether they have one.
+
+    Raises:
+        ValueError: If one of these is not what it should be.
     """
 
     def __init__(
         self,
         sparsity: Mapping[str, Any] | None = None,
         layers: Mapping[str, list[int]] | None = None,
+        compacted: Mapping[str, dict[str, Any]] | None = None,
         **_: Any,
     ) -> None:
         self.quant_method = NAME
-        self.sparsity = dict(sparsity or {})
-        self.layers = dict(layers or {})
+        self.sparsity = _mapping("sparsity", sparsity)
+        self.layers = _mapping("layers", layers)
+        self.compacted = _mapping("compacted", compacted)
+        _refuse_broken(self.layers, self.compacted)
 
 
 class ChtsQuantizer(HfQuantizer):
@@ -73,20 +85,25 @@ class ChtsQuantizer(HfQuantizer):
         modules = dict(model.named_modules())
         self.frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
         renamed = _locate(model, self.quantization_config.layers, modules)
+        compacted = self.quantization_config.compacted
+        self.compacted = {renamed[saved]: x for saved, x in compacted.items() if saved in renamed}
         for saved, name in renamed.items():
             dense = modules[name]
-            out_features, in_features = self.quantization_config.layers[saved]
-            _refuse_other_shape(name, dense, out_features, in_features)
+            out_features, in_features = shape = self.quantization_config.layers[saved]
+            built = compacted.get(saved, {"dense_shape": shape})
+            _refuse_other_shape(name, dense, *built["dense_shape"])
             sparse = SparseLinear(
                 in_features,
                 out_features,
                 _count_of(saved, name, counts),
-                dense.bias is not None,
+                built.get("bias", dense.bias is not None),
                 dense_class=type(dense),
                 device="meta",
                 dtype=dense.weight.dtype,
             )
             model.set_submodule(name, sparse)
+        fit_heads(model)
+        refuse_misfit(model, self.compacted)
         return model
 
     def postprocess_model(self, model: nn.Module, **kwargs: Any) -> nn.Module:
@@ -108,7 +125,7 @@ class ChtsQuantizer(HfQuantizer):
         model.is_quantized = False  # type: ignore[assignment]
         model.hf_quantizer = None  # type: ignore[assignment]
         model.__dict__.pop("quantization_method", None)
-        remember(model, config)
+        remember_compacted(model, config, self.compacted)
         return model
 
 
@@ -170,6 +187,48 @@ def save_pretrained(
         for name in layers:
             state[f"{name}.values"] = state[f"{name}.values"].to(values_dtype)
     model.save_pretrained(directory, state_dict=state)
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"the quantization_config's {name} must be a mapping; got {value!r}")
+    return dict(value)
+
+
+def _refuse_broken(layers: Mapping[str, Any], compacted: Mapping[str, Any]) -> None:
+    """Refuse names that are no module's and sizes that are no layer's."""
+    for name, shape in layers.items():
+        if not isinstance(name, str) or not re.fullmatch(MODULE_NAME, name):
+            raise ValueError(f"the quantization_config names no layer of a model: {name!r}")
+        if not _is_shape(shape):
+            raise ValueError(
+                f"the quantization_config's {name} must be [out_features, in_features], two "
+                f"integers of at least 1; got {shape!r}"
+            )
+    for name, entry in compacted.items():
+        sound = isinstance(entry, Mapping) and entry.keys() == {"dense_shape", "bias"}
+        if (
+            name not in layers
+            or not sound
+            or not _is_shape(entry["dense_shape"])
+            or not isinstance(entry["bias"], bool)
+            or any(n > most for n, most in zip(layers[name], entry["dense_shape"], strict=True))
+        ):
+            raise ValueError(
+                f"the quantization_config's compacted {name!r} must be a layer, with its "
+                "dense_shape (two integers, no less than the layer's) and bias (true or false); "
+                f"got {entry!r}"
+            )
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(type(number) is int and number >= 1 for number in value)
+    )
 
 
 def _link_counts(files: Iterable[str]) -> dict[str, int]:

@@ -100,7 +100,7 @@ class PatchReport:
 
     def __str__(self) -> str:
         """The table of layers, families together, and the totals."""
-        return f"{self._head()}\n\n{_aligned(self._families(), '<>>><')}\n\n{self._totals()}"
+        return f"{self._head()}\n\n{aligned(self._families(), '<>>><')}\n\n{self._totals()}"
 
     def _head(self) -> str:
         config = self.config
@@ -144,7 +144,7 @@ class PatchReport:
             line("rest (dense linears, biases, norms)", self.rest_parameters, self.rest_parameters),
             line("total", dense, now),
         ]
-        return _aligned(table, "<>>>")
+        return aligned(table, "<>>>")
 
 
 def _embedding_parameters(model: nn.Module) -> int:
@@ -161,7 +161,7 @@ def _spec(spec: object) -> str:
     return f"{spec['rule']}({params})" if params else str(spec["rule"])
 
 
-def _aligned(table: list[tuple[str, ...]], alignment: str) -> str:
+def aligned(table: list[tuple[str, ...]], alignment: str) -> str:
     """Columns as wide as their widest cell, with a rule under the header."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = [

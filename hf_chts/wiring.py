@@ -15,13 +15,21 @@ from torch import nn
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.rules.percolation import End, Group
 
-FEEDS: list[tuple[tuple[str, ...], str]] = [
-    (("v_proj",), "out_proj"),  # Marian, BART, mBART, M2M100, Pegasus, Blenderbot, PLBart, FSMT
-    (("v_proj",), "o_proj"),  # LLaMA, T5Gemma
-    (("v",), "o"),  # T5, mT5, UMT5
-    (("value_proj",), "out_proj"),  # ProphetNet
-    (("self.value",), "output.dense"),  # BERT
-    (("longformer_self_attn.value | longformer_self_attn.value_global",), "output"),  # LED
+VALUES: list[tuple[str, str]] = [
+    ("v_proj", "out_proj"),  # Marian, BART, mBART, M2M100, Pegasus, Blenderbot, PLBart, FSMT
+    ("v_proj", "o_proj"),  # LLaMA, T5Gemma
+    ("v", "o"),  # T5, mT5, UMT5
+    ("value_proj", "out_proj"),  # ProphetNet
+    ("self.value", "output.dense"),  # BERT
+    ("self.value", "output"),  # BigBird-Pegasus
+    ("longformer_self_attn.value | longformer_self_attn.value_global", "output"),  # LED
+]
+"""Values, and the layer that attention carries them to, neuron by neuron.
+
+``a | b``: either of the two is enough (tokens with local and with global attention).
+"""
+
+FEED_FORWARDS: list[tuple[tuple[str, ...], str]] = [
     (("fc1",), "fc2"),
     (("wi",), "wo"),
     (("wi_0", "wi_1"), "wo"),
@@ -29,13 +37,17 @@ FEEDS: list[tuple[tuple[str, ...], str]] = [
     (("c_fc",), "c_proj"),  # GPT-2
     (("intermediate",), "output"),  # ProphetNet
     (("intermediate.dense",), "output.dense"),  # BERT
+    (("linear1",), "linear2"),  # torch.nn.Transformer
 ]
-"""Layers whose outputs are multiplied, neuron by neuron, into the inputs of another layer.
+"""First and second feed-forward layers; of two first ones, the gate stands first."""
 
-``a | b``: either of the two is enough (tokens with local and with global attention).
-"""
-
-MEETS = [("q_proj", "k_proj"), ("q", "k"), ("query_proj", "key_proj"), ("query", "key")]
+MEETS = [
+    ("q_proj", "k_proj"),
+    ("q", "k"),
+    ("query_proj", "key_proj"),
+    ("query", "key"),
+    ("query_global", "key_global"),  # LED
+]
 """Queries and keys, whose outputs meet in a dot product."""
 
 ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Dropout)
@@ -56,13 +68,77 @@ def hidden_groups(model: nn.Module) -> list[Group]:
     groups: list[Group] = []
     for parent, module in model.named_modules():
         prefix = f"{parent}." if parent else ""
-        for sources, sink in FEEDS:
-            sides = [[prefix + name for name in source.split(" | ")] for source in sources]
-            groups += _feed(layers, sides, prefix + sink, module)
+        for value, sink in VALUES:
+            side = [prefix + name for name in value.split(" | ")]
+            groups += _feed(layers, [side], prefix + sink, module)
+        for sources, sink in FEED_FORWARDS:
+            groups += _feed(layers, [[prefix + name] for name in sources], prefix + sink, module)
         for query, key in MEETS:
             groups += _meet(layers, prefix + query, prefix + key, module, rotary)
+        groups += _fused(layers, prefix, module)
         if isinstance(module, nn.Sequential):
-            groups += _chain(prefix, module)
+            groups += [
+                [[End(prefix + before, "out")], [End(prefix + after, "in")]]
+                for before, _, after in chain(module)
+            ]
+    return groups
+
+
+def fused_ends(prefix: str, module: nn.Module) -> tuple[End, End, End] | None:
+    """Queries, keys and values of an attention like GPT-2's, which has them in one layer.
+
+    Args:
+        prefix: What precedes the names of the module's children.
+        module: Any module.
+
+    Returns:
+        Where its queries, keys and values are; None where it is no such attention. In a
+        cross-attention ``c_attn`` holds keys and values, and ``q_attn`` the queries.
+    """
+    fused, width = getattr(module, "c_attn", None), getattr(module, "split_size", None)
+    if not isinstance(fused, SparseLinear) or not isinstance(width, int):
+        return None
+    if fused.dense_class is nn.Linear:  # GPT-BigCode splits a layer of this name head by head
+        return None
+    parts = torch.arange(fused.out_features).split(width)
+    ends = [End(prefix + "c_attn", "out", part) for part in parts]
+    if hasattr(module, "q_attn"):
+        ends.insert(0, End(prefix + "q_attn", "out"))
+    return (ends[0], ends[1], ends[2]) if len(ends) == 3 else None
+
+
+def chain(sequence: nn.Sequential) -> list[tuple[str, list[nn.Module], str]]:
+    """Consecutive sparse layers of a plain multilayer perceptron.
+
+    Returns:
+        Name of a sparse layer, the elementwise modules behind it, and name of the next one.
+    """
+    links: list[tuple[str, list[nn.Module], str]] = []
+    before: str | None = None
+    between: list[nn.Module] = []
+    for name, module in sequence.named_children():
+        if isinstance(module, SparseLinear):
+            if before is not None:
+                links.append((before, between, name))
+            before, between = name, []
+        elif isinstance(module, ELEMENTWISE):
+            between.append(module)
+        else:
+            before = None
+    return links
+
+
+def _fused(layers: Mapping[str, SparseLinear], prefix: str, module: nn.Module) -> list[Group]:
+    ends = fused_ends(prefix, module)
+    if ends is None:
+        return []
+    query, key, value = ends
+    groups: list[Group] = []
+    if query.layer in layers:
+        groups.append([[query], [key]])
+    sink = layers.get(prefix + "c_proj")
+    if sink is not None and value.index is not None and sink.in_features == len(value.index):
+        groups.append([[value], [End(prefix + "c_proj", "in")]])
     return groups
 
 
@@ -112,17 +188,3 @@ def _repeated(layer: str, axis: str, size: int, width: int, module: nn.Module) -
     shared = size // width
     heads = torch.arange(size).view(width // head, shared, head)
     return [End(layer, axis, heads[:, r].flatten()) for r in range(shared)]  # type: ignore[arg-type]
-
-
-def _chain(prefix: str, sequence: nn.Sequential) -> list[Group]:
-    """Consecutive sparse layers of a plain multilayer perceptron."""
-    groups: list[Group] = []
-    before: str | None = None
-    for name, module in sequence.named_children():
-        if isinstance(module, SparseLinear):
-            if before is not None:
-                groups.append([[End(before, "out")], [End(prefix + name, "in")]])
-            before = prefix + name
-        elif not isinstance(module, ELEMENTWISE):
-            before = None
-    return groups

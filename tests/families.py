@@ -11,6 +11,9 @@ import transformers as hf
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from hf_chts import sparse_layers
+from hf_chts.wiring import hidden_groups
+
 VOCABULARY = 40
 LENGTH = 8
 SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "decoder_start_token_id": 2}
@@ -121,6 +124,29 @@ def _bert2bert():
     return hf.EncoderDecoderModel(config)
 
 
+def _bert2gpt2():
+    part = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_attention_heads": 2}
+    encoder = hf.BertConfig(**part, num_hidden_layers=2, intermediate_size=24)
+    decoder = hf.GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=64,
+        n_inner=24,
+        is_decoder=True,
+        add_cross_attention=True,
+    )
+    config = hf.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    for key, value in SPECIAL.items():
+        setattr(config, key, value)
+    return hf.EncoderDecoderModel(config)
+
+
+def _bigbird_pegasus():
+    return hf.BigBirdPegasusConfig(**BART_LIKE, attention_type="original_full", use_bias=True)
+
+
 def _t5gemma():
     module = {
         **LLAMA_LIKE,
@@ -161,6 +187,8 @@ FAMILIES = {
     "fsmt": Family(_seq2seq(_fsmt), 32, r"output_projection"),
     "plbart": Family(_seq2seq(lambda: hf.PLBartConfig(**BART_LIKE)), 32),
     "bert2bert": Family(_bert2bert, 32, r"decoder\.cls\.|pooler", base=False),
+    "bert2gpt2": Family(_bert2gpt2, 26, r"lm_head|pooler", base=False),
+    "bigbird_pegasus": Family(_seq2seq(_bigbird_pegasus), 32),
     "t5gemma": Family(_seq2seq(_t5gemma), 36, r"lm_head\.out_proj"),
     "llama": Family(_causal(lambda: hf.LlamaConfig(**LLAMA_LIKE)), 14, causal=True),
     "gpt2": Family(
@@ -207,6 +235,46 @@ def batch(name: str) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "labels": ids if FAMILIES[name].causal else labels}
 
 
+def make_idle(model: nn.Module) -> None:
+    """Give a sparse model idle neurons of both kinds, and biases and weights that show.
+
+    Of feed-forward neurons a quarter loses its inputs and a quarter its outputs, of the value
+    neurons in each first of two heads every other one.
+    """
+    generator = torch.Generator().manual_seed(3)
+    layers = sparse_layers(model)
+    masks = {name: layer.mask for name, layer in layers.items()}
+    for group in hidden_groups(model):
+        *before, behind = group
+        if behind[0].axis == "out":
+            continue  # queries and keys
+        n_neurons = len(_mask_of(masks, behind[0]))
+        step = torch.arange(n_neurons) % 4
+        if re.search(r"\.(v|v_proj|value|value_proj|c_attn)$", before[0][0].layer):
+            head = torch.arange(n_neurons) < n_neurons // 2
+            step = torch.where(head, step % 2, 2)
+        for end in (end for side in before for end in side):
+            _cut(masks, end, step == 0)
+        for end in behind:
+            _cut(masks, end, step == 1)
+    for name, layer in layers.items():
+        positions = masks[name].flatten().nonzero().squeeze(1)
+        layer.set_links(positions, torch.randn(len(positions), generator=generator) / 3)
+        if layer.bias is not None:
+            layer.bias.data.normal_(generator=generator)
+
+
+def _mask_of(masks, end):
+    neurons = masks[end.layer] if end.axis == "out" else masks[end.layer].t()
+    return neurons if end.index is None else neurons[end.index]
+
+
+def _cut(masks, end, which):
+    index = torch.arange(len(which)) if end.index is None else end.index
+    neurons = masks[end.layer] if end.axis == "out" else masks[end.layer].t()
+    neurons[index[which]] = False
+
+
 @torch.no_grad()
 def logits(model: nn.Module, name: str) -> torch.Tensor:
     """Outputs in evaluation mode."""
@@ -218,11 +286,12 @@ def logits(model: nn.Module, name: str) -> torch.Tensor:
 
 
 @torch.no_grad()
-def beams(model: nn.Module, name: str) -> torch.Tensor:
+def beams(model: nn.Module, name: str, **options: object) -> torch.Tensor:
     """Beam search."""
     training = model.training
     model.eval()
     ids = batch(name)["input_ids"]
-    result = model.generate(input_ids=ids, max_new_tokens=5, num_beams=2, do_sample=False)
+    settings = {"max_new_tokens": 5, "num_beams": 2, "do_sample": False, **options}
+    result = model.generate(input_ids=ids, **settings)
     model.train(training)
     return result
