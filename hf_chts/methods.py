@@ -131,6 +131,18 @@ METHODS["chtss"] = Method(
 )
 
 
+def _control(name: str, question: str, **changed: Any) -> Method:
+    """A row that differs from another one in one thing only, to find out what that thing does."""
+    row = METHODS[name]
+    return Method(row.paper, {**row.settings, **changed}, f"control, {name} with {question}")
+
+
+METHODS["chts_random"] = _control("chts", "random regrowth", regrowth="random")
+METHODS["rigl_soft"] = _control("rigl", "soft removal", removal_exponent="delta_linear")
+METHODS["set_cosine"] = _control("set", "the cosine drop fraction", zeta_schedule="cosine")
+METHODS["static_brf"] = _control("static", "a BRF start", initial={"rule": "brf", "r": 0.25})
+
+
 def resolve(config: SparsityConfig) -> SparsityConfig:
     """Fill the open fields of a configuration from its method's row.
 

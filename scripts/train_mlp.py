@@ -1,7 +1,7 @@
 """Train sparse multilayer perceptrons on MNIST or Fashion-MNIST by a plain PyTorch loop.
 
 Usage: python scripts/train_mlp.py DATA_FOLDER [--methods dense,static,set,rigl,cht,chts,chtss]
-    [--sparsity 0.99,0.999] [--seeds 1,2,3] [--epochs 30] [--output runs/mlp]
+    [--sparsity 0.99,0.999] [--seeds 1,2,3] [--epochs 20] [--output runs/mlp]
 
 DATA_FOLDER holds the four IDX files, gzipped. Every finished run is one line of
 OUTPUT/results.jsonl and is not repeated; masks at the start and at the end lie in OUTPUT/masks. The
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--sparsity", default="0.99,0.999")
     parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path("runs/mlp"))
     options = parser.parse_args()
     images = load_images(options.folder)

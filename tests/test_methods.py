@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from hf_chts.budget import check_rules
+from hf_chts.budget import check_rules, link_counts
 from hf_chts.config import SparsityConfig
 from hf_chts.methods import METHODS, resolve
+from hf_chts.rules.schedules import ZETA
 
 FIELDS = {field.name for field in dataclasses.fields(SparsityConfig)}
 
@@ -21,7 +22,7 @@ def test_every_row_resolves_to_rules_that_exist(name):
     assert config.initial is not None
     assert config.zeta is not None
     assert resolve(config) == config
-    assert (config.removal is None) == (name in ("dense", "static"))
+    assert (config.removal is None) == (name in ("dense", "static", "static_brf"))
 
 
 def test_what_the_user_says_wins_over_the_row():
@@ -34,6 +35,41 @@ def test_set_and_rigl_differ_in_regrowth_and_schedule_only():
     one, other = METHODS["set"].settings, METHODS["rigl"].settings
     assert one["removal"] == other["removal"] == "magnitude"
     assert (one["regrowth"], other["regrowth"]) == ("random", "gradient")
+
+
+@pytest.mark.parametrize(
+    ("control", "row", "fields"),
+    [
+        ("chts_random", "chts", {"regrowth"}),
+        ("rigl_soft", "rigl", {"removal_exponent"}),
+        ("set_cosine", "set", {"zeta_schedule"}),
+        ("static_brf", "static", {"initial"}),
+    ],
+)
+def test_a_control_differs_in_one_field(control, row, fields):
+    one = dataclasses.asdict(resolve(SparsityConfig(method=control)))
+    other = dataclasses.asdict(resolve(SparsityConfig(method=row)))
+    assert {key for key in one if one[key] != other[key]} == {"method", *fields}
+
+
+def test_mest_starts_denser_and_falls_in_stages():
+    config = resolve(SparsityConfig(method="mest", sparsity=0.9))
+    assert config.initial_sparsity == 0.85
+    shapes = {"layer": (100, 100)}
+    counts = [link_counts(shapes, config, x)["layer"] for x in (0.0, 0.5, 0.6, 0.9, 1.0)]
+    assert counts == [1500, 1500, 1250, 1250, 1000]
+    zetas = [ZETA[config.zeta_schedule](x, 0.3) for x in (0.1, 0.7, 1.0)]
+    assert zetas == pytest.approx([0.3, 0.15, 0.0])
+    assert resolve(SparsityConfig(method="mest", sparsity=0.03)).initial_sparsity == 0.0
+    assert resolve(SparsityConfig(method="mest", initial_sparsity=0.5)).initial_sparsity == 0.5
+
+
+def test_cht_is_that_of_its_paper():
+    config = resolve(SparsityConfig(method="cht"))
+    assert config.initial == {"rule": "bsw", "beta": 0.25}
+    assert (config.regrowth, config.regrowth_exponent) == ("ch3_l3p", "ranked")
+    assert (config.removal_exponent, config.zeta_schedule) == ("ranked", "constant")
+    assert (config.early_stop, config.percolation) == (0.9, True)
 
 
 def test_a_density_schedule_needs_a_start():
