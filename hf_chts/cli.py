@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from hf_chts.methods import METHODS
+from hf_chts.methods import DEFAULTS, METHODS
 
 app = typer.Typer(
     help="Train, evaluate and use truly sparse translation models.",
@@ -141,15 +141,20 @@ def methods() -> None:
     from hf_chts.rules.regrowth import regrowth
     from hf_chts.rules.removal import removal
 
-    table = Table(
-        "method", "initial", "removal", "regrowth", "paper", "deviations", title="Methods"
+    kinds = ("initial", "removal", "regrowth", "zeta_schedule", "density_schedule")
+    table = Table("method", "initial", "removal", "regrowth", "zeta", "density", title="Methods")
+    papers = Table(
+        "method", Column("paper, and where this differs", overflow="fold"), title="Sources"
     )
     for name, row in METHODS.items():
-        chosen = [_rule_name(row.settings.get(kind)) for kind in ("initial", "removal", "regrowth")]
-        chosen[0] = "-" if name == "dense" else chosen[0].replace("-", "er")
-        table.add_row(name, *chosen, row.paper, row.deviations)
+        settings = DEFAULTS | row.settings
+        still = settings["regrowth"] is None
+        chosen = ["-" if name == "dense" else _rule_name(settings[kind]) for kind in kinds]
+        table.add_row(name, *chosen[:3], "-" if still else chosen[3], chosen[4])
+        papers.add_row(name, f"{row.paper}\n{row.deviations}".strip())
     out.print(table)
-    rules = Table("kind", "rule", "source", title="Rules")
+    out.print(papers)
+    rules = Table("kind", "rule", Column("source", overflow="fold"), title="Rules")
     for registry in (initial, removal, regrowth):
         for name, rule in sorted(registry.items()):
             rules.add_row(registry.kind, name, rule.source)

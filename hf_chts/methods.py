@@ -36,7 +36,7 @@ CHT_PAPER = "Zhang et al., ICLR 2024, https://openreview.net/forum?id=iayEcORsGd
 GMP_PAPER = "Zhu and Gupta 2017, arXiv:1710.01878"
 GRANET_PAPER = "Liu et al., NeurIPS 2021, arXiv:2106.10404"
 
-_DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "initial": "er",
     "input_initial": None,
     "removal": None,
@@ -51,6 +51,7 @@ _DEFAULTS: dict[str, Any] = {
     "percolation": False,
     "early_stop": None,
 }
+"""What a row has where it says nothing."""
 
 METHODS: dict[str, Method] = {
     "dense": Method("Vaswani et al., NeurIPS 2017, arXiv:1706.03762", {}, "no layer is sparse"),
@@ -153,7 +154,7 @@ def resolve(config: SparsityConfig) -> SparsityConfig:
         close = difflib.get_close_matches(config.method, METHODS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"no method {config.method!r}: {hint}known: {', '.join(METHODS)}")
-    settings = {**_DEFAULTS, **METHODS[config.method].settings}
+    settings = {**DEFAULTS, **METHODS[config.method].settings}
     if METHODS[config.method].extra_density:
         start = config.sparsity - METHODS[config.method].extra_density
         settings["initial_sparsity"] = max(0.0, round(start, 9))

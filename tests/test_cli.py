@@ -190,7 +190,7 @@ def fail(result, message) -> None:
         (["train", "recipe.yaml", "data.train.files=[x.en, y.de]"], "120 lines but .*y.de has 1"),
         (["train", "recipe.yaml", "sparsity.exclude=['.*']"], "nothing to patch"),
         (["train", "recipe.yaml", "sparsity.include=[fc3]"], "'fc3' matches no linear layer"),
-        (["train", "recipe.yaml", "sparsity.method=chtz"], "did you mean 'chts'"),
+        (["train", "recipe.yaml", "sparsity.method=chtz"], "did you mean 'cht'"),
         (["train", "recipe.yaml", "sparsity.sparsity=1"], r"must lie in \[0, 1\); got 1"),
         (["train", "recipe.yaml", "sparsity.removal=size"], "no removal rule 'size'"),
         (["train", "recipe.yaml", "model.family=marain"], "model.family 'marain'"),
