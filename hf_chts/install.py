@@ -79,7 +79,7 @@ def _counts(before: Tensor, kept: Tensor, after: Tensor) -> dict[str, Any]:
     taken = before & ~kept
     back = taken & after
     return {
-        "removed": int((before & ~after).sum()),
-        "regrown": int((after & ~before).sum()),
-        "overlap": int(back.sum()) / max(1, int(taken.sum())),
+        "removed": int((before & ~after).count_nonzero()),
+        "regrown": int((after & ~before).count_nonzero()),
+        "overlap": int(back.count_nonzero()) / max(1, int(taken.count_nonzero())),
     }

@@ -172,7 +172,7 @@ class Topology:
         zeta = ZETA[config.zeta_schedule or "constant"](progress, config.zeta or 0.0)
         if self.regrowth is None or self.layers[name].resting:
             zeta = 0.0
-        n_active = [int(mask[rows].sum()) for rows in self.parts[name]]
+        n_active = [int(mask[rows].count_nonzero()) for rows in self.parts[name]]
         n_kept = [n - int(zeta * n) for n in n_active]
         links = self._links(name, mask, self.removal, "removal", step)
         exponent = _exponent(config.removal_exponent, progress)
@@ -180,7 +180,7 @@ class Topology:
 
     def _decay(self, name: str, mask: Mask, target: int, step: int) -> Mask:
         """Links left when the density has fallen: the highest-ranked ``target``."""
-        if int(mask.sum()) <= target:
+        if int(mask.count_nonzero()) <= target:
             return mask
         rule = removal.make(self.config.decay or self.config.removal or "magnitude")
         links = self._links(name, mask, rule, "decay", step)
@@ -201,7 +201,9 @@ class Topology:
             return kept
         parts = self.parts[name]
         targets = _shared(before, parts, target)
-        missing = [t - int(kept[rows].sum()) for t, rows in zip(targets, parts, strict=True)]
+        missing = [
+            t - int(kept[rows].count_nonzero()) for t, rows in zip(targets, parts, strict=True)
+        ]
         links = self._links(name, kept, self.regrowth, "regrowth", step)
         exponent = _exponent(self.config.regrowth_exponent, self._progress(step))
         return kept | self._choose(name, self.regrowth, links, missing, exponent, active=False)
@@ -245,7 +247,7 @@ def _parts(layer: SparseLinear, n_parts: int) -> list[slice]:
 
 def _shared(mask: Mask, parts: Sequence[slice], total: int) -> list[int]:
     """A number of links shared out over parts in proportion to those they have."""
-    counts = [int(mask[rows].sum()) for rows in parts]
+    counts = [int(mask[rows].count_nonzero()) for rows in parts]
     ends = [total * end // max(1, sum(counts)) for end in itertools.accumulate(counts)]
     return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 

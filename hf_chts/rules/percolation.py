@@ -65,22 +65,27 @@ def percolate(masks: Masks, groups: Sequence[Group]) -> dict[str, Bool[Tensor, "
             have different numbers of neurons.
     """
     _check(masks, groups)
-    result = dict(masks)
+    result, linked = dict(masks), _Linked(masks)
     changed = True
     while changed:
         changed = False
         for group in groups:
-            active = active_neurons(result, group)
+            active = _active(linked, group)
             for end in (end for side in group for end in side):
-                if bool((_linked(result, end) & ~active).any()):
+                if bool((linked.of(end) & ~active).any()):
                     result[end.layer] = _cut(result[end.layer], end, ~active)
+                    linked.forget(end.layer, result[end.layer])
                     changed = True
     return result
 
 
 def active_neurons(masks: Masks, group: Group) -> Bool[Tensor, " neurons"]:
     """Tell which neurons of a group have a link on every side."""
-    sides = [torch.stack([_linked(masks, end) for end in side]).any(0) for side in group]
+    return _active(_Linked(masks), group)
+
+
+def _active(linked: _Linked, group: Group) -> Bool[Tensor, " neurons"]:
+    sides = [torch.stack([linked.of(end) for end in side]).any(0) for side in group]
     return torch.stack(sides).all(0)
 
 
@@ -95,9 +100,8 @@ def active_neuron_rate(masks: Masks, groups: Sequence[Group]) -> float:
     if not groups:
         raise ValueError("the rate of active neurons needs at least one group")
     _check(masks, groups)
-    return float(
-        torch.cat([active_neurons(masks, group).cpu() for group in groups]).double().mean()
-    )
+    linked = _Linked(masks)
+    return float(torch.cat([_active(linked, group).cpu() for group in groups]).double().mean())
 
 
 def layer_rates(masks: Masks, groups: Sequence[Group]) -> dict[str, float]:
@@ -106,18 +110,34 @@ def layer_rates(masks: Masks, groups: Sequence[Group]) -> dict[str, float]:
     Returns:
         Rates in [0, 1] by layer name; layers without a hidden neuron are left out.
     """
-    percolated = percolate(masks, groups)
+    linked = _Linked(percolate(masks, groups))
     found: dict[str, list[Bool[Tensor, " neurons"]]] = {}
     for group in groups:
-        active = active_neurons(percolated, group)
+        active = _active(linked, group)
         for end in (end for side in group for end in side):
             found.setdefault(end.layer, []).append(active)
     return {name: float(torch.cat(active).double().mean()) for name, active in found.items()}
 
 
-def _linked(masks: Masks, end: End) -> Bool[Tensor, " neurons"]:
-    linked = masks[end.layer].any(1 if end.axis == "out" else 0)
-    return linked if end.index is None else linked[end.index]
+class _Linked:
+    """Which neurons of each layer have a link, looked up once for each side of a mask."""
+
+    def __init__(self, masks: Masks) -> None:
+        self.masks = dict(masks)
+        self._found: dict[tuple[str, str], Bool[Tensor, " neurons"]] = {}
+
+    def of(self, end: End) -> Bool[Tensor, " neurons"]:
+        key = end.layer, end.axis
+        if key not in self._found:
+            bits = self.masks[end.layer].view(torch.uint8)  # their maximum is found much faster
+            self._found[key] = bits.amax(1 if end.axis == "out" else 0).bool()
+        return self._found[key] if end.index is None else self._found[key][end.index]
+
+    def forget(self, layer: str, mask: Bool[Tensor, "out in"]) -> None:
+        """Take a new mask of a layer."""
+        self.masks[layer] = mask
+        self._found.pop((layer, "out"), None)
+        self._found.pop((layer, "in"), None)
 
 
 def _cut(

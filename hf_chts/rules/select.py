@@ -46,15 +46,14 @@ def choose(
         ValueError: If ``k`` or ``exponent`` is out of range, or an eligible score is NaN or
             infinite, or negative where the choice is soft.
     """
-    candidates = eligible.flatten().nonzero().squeeze(1)
-    keys = scores.flatten()[candidates]
+    keys = scores.masked_select(eligible)
     _check(keys, k, exponent)
-    chosen = torch.zeros(eligible.numel(), dtype=torch.bool, device=eligible.device)
+    chosen = torch.zeros_like(eligible)
     if k > 0:
         if exponent is not None:
             keys = _perturbed(keys.double(), exponent, generator)
-        chosen[candidates[_top_k(keys, k, generator)]] = True
-    return chosen.view(eligible.shape)
+        chosen.masked_scatter_(eligible, _top_k(keys, k, generator))
+    return chosen
 
 
 def draw_rows(
@@ -82,13 +81,16 @@ def draw_rows(
 def _check(keys: Float[Tensor, " n"], k: int, exponent: float | None) -> None:
     if not 0 <= k <= len(keys):
         raise ValueError(f"cannot choose {k} links: k must be in [0, {len(keys)}], the eligible")
-    if not bool(keys.isfinite().all()):
+    if len(keys) == 0:
+        return
+    low, high = keys.aminmax()  # NaN if one is NaN
+    if not bool(low.isfinite() & high.isfinite()):
         raise ValueError("scores of eligible links must be finite; got NaN or infinity")
     if exponent is None:
         return
     if not (math.isfinite(exponent) and exponent >= 0):
         raise ValueError(f"exponent must be None (ranked) or in [0, inf) (soft); got {exponent}")
-    if bool((keys < 0).any()):
+    if bool(low < 0):
         raise ValueError("soft choice needs scores >= 0; got a negative one (use ranked choice)")
 
 
@@ -106,9 +108,13 @@ def _gumbel(shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "...
 
 
 def _top_k(keys: Float[Tensor, " n"], k: int, generator: torch.Generator) -> Bool[Tensor, " n"]:
-    threshold = keys.topk(k, sorted=False).values.min()
+    highest = keys.topk(k, sorted=False)
+    threshold = highest.values.min()
     top = keys > threshold
-    tied = (keys == threshold).nonzero().squeeze(1)
-    order = torch.randperm(len(tied), generator=generator, device=tied.device)
-    top[tied[order[: k - int(top.sum())]]] = True
-    return top
+    tied = keys == threshold
+    if int(tied.count_nonzero()) > int((highest.values == threshold).count_nonzero()):
+        which = tied.nonzero().squeeze(1)
+        order = torch.randperm(len(which), generator=generator, device=which.device)
+        top[which[order[: k - int(top.count_nonzero())]]] = True
+        return top
+    return top | tied
