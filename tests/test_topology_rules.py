@@ -146,6 +146,23 @@ def test_falling_density_ends_exactly_at_the_target() -> None:
     assert {n: x.nnz for n, x in loop.layers.items()} == {"0": 38, "2": 32, "4": 8}
 
 
+@pytest.mark.parametrize("kernel", ["auto", "dense"])
+def test_density_falls_while_the_last_loss_is_held(kernel) -> None:
+    """A loop that keeps its last loss keeps a graph of the parameters' old sizes alive."""
+    loop = Loop(method="chtss", sparsity=0.8, total=12, kernel=kernel)
+    held = None
+    for step in range(1, 13):
+        loop.optimizer.zero_grad()
+        loop.topology.before_backward(step)
+        loss = loop.loss()
+        loss.backward()
+        loop.optimizer.step()
+        loop.topology.after_step(step)
+        held = loss
+    assert held is not None
+    assert {n: x.nnz for n, x in loop.layers.items()} == {"0": 38, "2": 32, "4": 8}
+
+
 def test_percolation_cuts_dead_neurons() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 6))

@@ -137,9 +137,17 @@ class SparseLinear(nn.Module):
         if values.numel() == self.nnz:
             self.values.copy_(values)
         else:
-            self.values.data = values.to(self.values.dtype)
-            self.values.grad = None
+            self._resize(values.to(self.values.dtype))
         self.rebuild_index()
+
+    def _resize(self, values: Float[Tensor, " n_links"]) -> None:
+        """Give the parameter another number of links."""
+        # Autograd keeps what it knows of a parameter, its old size too, as long as any graph of
+        # it lives (a loss that someone still holds); data of another type makes it forget.
+        dtype = torch.float64 if values.dtype != torch.float64 else torch.float32
+        self.values.grad = None
+        self.values.data = values.new_empty(0, dtype=dtype)
+        self.values.data = values
 
     def rebuild_index(self) -> None:
         """Choose the kernel and let it prepare for the present links, if they are sound."""
@@ -220,8 +228,7 @@ class SparseLinear(nn.Module):
             return
         given = values if values is not None else col  # shards may split a layer
         if given is not None and given.numel() != self.nnz:
-            self.values.data = self.values.new_empty(given.numel())
-            self.values.grad = None
+            self._resize(self.values.new_empty(given.numel()))
             self.col_indices = self.col_indices.new_empty(given.numel())
         rest = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         super()._load_from_state_dict(state_dict, prefix, *rest)
