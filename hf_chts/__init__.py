@@ -4,6 +4,7 @@ from hf_chts.checkpoint import from_pretrained, save_pretrained
 from hf_chts.compaction import CompactionReport, compact
 from hf_chts.config import SparsityConfig
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.monitor import TopologyMonitor
 from hf_chts.patching import densify, sparsify
 from hf_chts.rules.scores import initial_mask, link_scores
 from hf_chts.topology import Topology
@@ -17,6 +18,7 @@ __all__ = [
     "SparseTrainer",
     "SparsityConfig",
     "Topology",
+    "TopologyMonitor",
     "compact",
     "densify",
     "from_pretrained",

@@ -147,6 +147,7 @@ def from_pretrained(directory: str | os.PathLike[str], **kwargs: Any) -> Any:
     Raises:
         ValueError: If the checkpoint has no topology, or any tensor is missing or left over.
     """
+    kwargs["trust_remote_code"] = False  # no code of a checkpoint is ever run
     config = transformers.AutoConfig.from_pretrained(directory, **kwargs)
     if (getattr(config, "quantization_config", None) or {}).get("quant_method") != NAME:
         raise ValueError(
@@ -155,7 +156,12 @@ def from_pretrained(directory: str | os.PathLike[str], **kwargs: Any) -> Any:
         )
     name = (config.architectures or ["AutoModelForSeq2SeqLM"])[0]
     model_class = getattr(transformers, name, transformers.AutoModelForSeq2SeqLM)
-    model, info = model_class.from_pretrained(directory, output_loading_info=True, **kwargs)
+    try:
+        model, info = model_class.from_pretrained(directory, output_loading_info=True, **kwargs)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # readers of damaged files raise errors of their own
+        raise ValueError(f"{directory} cannot be read: {' '.join(str(error).split())}") from error
     problems = {key: sorted(map(str, names)) for key, names in info.items() if names}
     if problems:
         listed = "; ".join(f"{key}: {', '.join(names[:5])}" for key, names in problems.items())

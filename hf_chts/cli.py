@@ -44,6 +44,10 @@ def train(
     ],
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    resume_from: Annotated[
+        int | None,
+        typer.Option(help="Go on from the checkpoint of this step; later ones are deleted."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a run in the folder.")
     ] = False,
@@ -55,7 +59,11 @@ def train(
     from hf_chts.translation.recipe import load_recipe
 
     result = run.train(
-        load_recipe(recipe, overrides or []), output, resume=resume, overwrite=overwrite
+        load_recipe(recipe, overrides or []),
+        output,
+        resume=resume,
+        resume_from=resume_from,
+        overwrite=overwrite,
     )
     if result.scores:
         _show_result(result, output)
@@ -132,6 +140,37 @@ def inspect(
     from hf_chts.inspection import inspect_model
 
     out.print(str(inspect_model(model, overrides or [])), soft_wrap=True)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", help="Another run to show beside it; repeat for more."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="HTML file; by default report.html of the run."),
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for all figures as PNG and SVG.")
+    ] = None,
+    graphml: Annotated[
+        Path | None, typer.Option(help="Folder for the networks as GraphML.")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Regular expression: layers to look at closely; by default 12 at most."),
+    ] = None,
+) -> None:
+    """Write a report of a run as one HTML page that opens offline."""
+    from hf_chts.report import write_report
+
+    path = write_report(
+        run, compare=compare or (), output=output, figures=figures, graphml=graphml, layers=layers
+    )
+    out.print(f"wrote {path}", soft_wrap=True)
 
 
 @app.command()

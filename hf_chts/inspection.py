@@ -39,7 +39,7 @@ def inspect_model(model: str, overrides: Sequence[str] = ()) -> PatchReport:
         raise ValueError(f"changes go with a recipe, and {model} is none: {' '.join(overrides)}")
     folder = Path(model) / "model"
     path = str(folder) if folder.is_dir() else model
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     if (getattr(config, "quantization_config", None) or {}).get("quant_method") == NAME:
         sparse = from_pretrained(path)
         return PatchReport.of_sparse(sparse, sparse.sparsity_config)

@@ -89,7 +89,8 @@ def recall(layers: Mapping[str, SparseLinear], found: Mapping[str, Tensor]) -> N
         name, _, kind = key.rpartition(".")
         if name not in layers or kind not in (*KEPT, "resting"):
             raise ValueError(f"the topology's memory names {key!r}, which no sparse layer here has")
-        wrong = _what_is_wrong(layers[name], kind, tensor, found.get(f"{name}.past_values"))
+        beside = {kind: found.get(f"{name}.{kind}") for kind in KEPT}
+        wrong = _what_is_wrong(layers[name], kind, tensor, beside)
         if wrong:
             raise ValueError(f"the topology's memory of {name} is damaged: {kind} {wrong}")
     for name, layer in layers.items():
@@ -100,17 +101,23 @@ def recall(layers: Mapping[str, SparseLinear], found: Mapping[str, Tensor]) -> N
 
 
 def _what_is_wrong(
-    layer: SparseLinear, kind: str, tensor: Tensor, past_values: Tensor | None
+    layer: SparseLinear, kind: str, tensor: Tensor, beside: Mapping[str, Tensor | None]
 ) -> str | None:
     size = layer.in_features * layer.out_features
     if kind == "explored" and (tensor.dtype, tensor.shape) != (torch.uint8, (-(-size // 8),)):
         return f"takes {-(-size // 8)} bytes; got {tuple(tensor.shape)} of {tensor.dtype}"
-    if kind != "past_positions":
+    if kind not in ("past_positions", "past_values"):
         return None
-    if past_values is None or past_values.shape != tensor.shape or tensor.dim() != 1:
-        return "and past_values must be lists of one length"
-    if tensor.dtype != torch.int64:
-        return f"takes int64; got {tensor.dtype}"
+    shapes = {None if x is None else tuple(x.shape) for x in map(beside.get, KEPT[1:])}
+    if len(shapes) != 1 or tensor.dim() != 1:
+        return "must be one of two lists of one length, past_positions and past_values"
+    expected = torch.int64 if kind == "past_positions" else layer.values.dtype
+    if tensor.dtype != expected:
+        return f"takes {str(expected).removeprefix('torch.')}; got {tensor.dtype}"
+    if kind == "past_values":
+        return None if bool(tensor.isfinite().all()) else "must be finite"
     if tensor.numel() and not 0 <= int(tensor.min()) <= int(tensor.max()) < size:
         return f"must lie in [0, {size})"
+    if tensor.unique().numel() != tensor.numel():
+        return "must be distinct"
     return None

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
+from transformers import Seq2SeqTrainer, Trainer, TrainerCallback, TrainerState
 
-from hf_chts.layer_memory import KEPT, memories, recall
-from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.finite import refuse_bad_gradients, refuse_bad_weights
+from hf_chts.layer_memory import KEPT, memories
+from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.loss import IGNORED, LabelSmoothedLoss
 from hf_chts.parameter_groups import separate_sparse_groups
+from hf_chts.rank_agreement import average_gradients, broadcast_layers
 from hf_chts.ranks import world_size
+from hf_chts.resuming import (
+    MEMORY_FILE,
+    reading,
+    recall_from,
+    refuse_bad_state,
+    refuse_misfit_state,
+    refuse_unfit,
+)
+from hf_chts.safe_saving import (
+    UNFINISHED,
+    checkpoints,
+    put_in_place,
+    refuse_damaged,
+    rotate,
+    seal,
+    staging,
+    writing,
+)
 from hf_chts.telemetry import LayerUpdate, summary
 from hf_chts.topology import Topology
+from hf_chts.topology_log import LOG_FILE, append, forget_after
 
-MEMORY_FILE = "topology.safetensors"
-LOG_FILE = "topology.jsonl"
+STATE_FILE = "trainer_state.json"
 
 
 class _EvolveTopology(TrainerCallback):
@@ -33,16 +50,28 @@ class _EvolveTopology(TrainerCallback):
 
     def __init__(self, trainer: _SparseTraining) -> None:
         self.trainer = trainer
+        self.loss_scale = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before the first backward of an optimizer step."""
         self.trainer.topology.before_backward(state.global_step + 1)
 
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the optimizer's step."""
+        self.loss_scale = self._loss_scale()
+
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After the optimizer's step, while its gradients are still there."""
         step = state.global_step + 1
         skipped = self.trainer.accelerator.optimizer_step_was_skipped
+        skipped |= self._loss_scale() < self.loss_scale  # fused optimizers skip by themselves
+        if self.trainer.topology.is_due(step) and not skipped:
+            refuse_bad_weights(self.trainer.model, step)
         self.trainer.record(step, self.trainer.topology.after_step(step, skipped=skipped))
+
+    def _loss_scale(self) -> float:
+        scaler = self.trainer.accelerator.scaler
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
 
 class _SparseTraining:
@@ -61,6 +90,7 @@ class _SparseTraining:
     topology: Topology
     compute_loss_func: Any
     label_smoother: Any
+    callback_handler: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -71,6 +101,7 @@ class _SparseTraining:
         ignored = [f"{name}.{leaf}" for name in layers for leaf in kept]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, ignored)
         self._updates: list[list[LayerUpdate]] = []
+        self._saves_to: Path | None = None  # the folder of an unfinished checkpoint
         smooths = self.args.label_smoothing_factor > 0
         encodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
         if encodes and not smooths and self.compute_loss_func is None:
@@ -97,12 +128,13 @@ class _SparseTraining:
     def _prepare_for_training(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(max_steps, *args, **kwargs)
         if world_size() > 1:
-            _broadcast_layers(sparse_layers(self.model))
+            broadcast_layers(sparse_layers(self.model))
         optimizer = _innermost(self.optimizer)
         self.topology = Topology(self.model, optimizer, total_steps=max_steps)
         self._updates.clear()
         if self.args.should_save:
-            _forget_after(Path(self.args.output_dir) / LOG_FILE, self.state.global_step)
+            shutil.rmtree(Path(self.args.output_dir) / UNFINISHED, ignore_errors=True)
+            forget_after(Path(self.args.output_dir) / LOG_FILE, self.state.global_step)
         return prepared
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -115,8 +147,11 @@ class _SparseTraining:
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after the last one, link gradients are averaged over ranks."""
         loss: Tensor = super().training_step(*args, **kwargs)
-        if world_size() > 1 and self.accelerator.sync_gradients:
-            _average_gradients(sparse_layers(self.model))
+        last = self.accelerator.sync_gradients
+        if world_size() > 1 and last:
+            average_gradients(sparse_layers(self.model))
+        if self.accelerator.scaler is None:  # where there is one, it skips such steps
+            refuse_bad_gradients(self.model, loss, self.state.global_step + 1, complete=last)
         return loss
 
     def record(self, step: int, updates: list[LayerUpdate]) -> None:
@@ -125,19 +160,59 @@ class _SparseTraining:
             return
         self._updates.append(updates)
         if self.args.should_save:
-            os.makedirs(self.args.output_dir, exist_ok=True)
-            with open(Path(self.args.output_dir) / LOG_FILE, "a", encoding="utf-8") as file:
-                for update in updates:
-                    file.write(json.dumps({"step": step, **vars(update)}) + "\n")
+            append(Path(self.args.output_dir) / LOG_FILE, step, updates)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the topology's figures to the training logs, for ``report_to``."""
         if "loss" in logs and self._updates:
             logs = {**logs, **summary(self._updates)}
-            if (rate := self.topology.active_neuron_rate()) is not None:
-                logs["topology_active_neurons"] = rate
             self._updates.clear()
+        if "loss" in logs:
+            for callback in self.callback_handler.callbacks:
+                if hasattr(callback, "take_figures"):  # such as hf_chts.monitor.TopologyMonitor
+                    logs = {**logs, **callback.take_figures()}
         super().log(logs, *args, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._saves_to or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint beside its place; it moves there when all ranks have written it."""
+        step = self.state.global_step
+        refuse_bad_weights(self.model, step)
+        folder = Path(self._get_output_dir(trial))
+        staged = folder / UNFINISHED / f"checkpoint-{step}"
+        if self.args.should_save:
+            staging(folder / staged.name)
+        self.accelerator.wait_for_everyone()
+        self._saves_to = staged.parent
+        mine = staged if self.args.should_save else None
+        try:
+            with writing(folder / staged.name, mine, _last_whole(folder)):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                best = self.state.best_global_step
+                if best == step or best in checkpoints(folder):
+                    self.state.best_model_checkpoint = str(folder / f"checkpoint-{best}")
+                if mine is not None:
+                    self._finish_checkpoint(folder, staged)
+        finally:
+            self._saves_to = None
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder / staged.name))
+
+    def _finish_checkpoint(self, folder: Path, staged: Path) -> None:
+        """Put a written checkpoint in its place, and delete those beyond the limit."""
+        self.state.save_to_json(str(staged / STATE_FILE))  # it named the best one as staged
+        seal(staged)
+        put_in_place(staged, folder / staged.name)
+        latest, best = self.state.global_step, self.state.best_global_step
+        rotate(folder, self.args.save_total_limit, latest, best)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._saves_to is None:  # else the folder is about to move
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -145,15 +220,37 @@ class _SparseTraining:
         if self.args.should_save and memory:
             save_file(memory, os.path.join(output_dir, MEMORY_FILE))
 
+    def _init_training_state(
+        self, max_steps: int, in_epoch: int, epochs: int, checkpoint: Any, trial: Any
+    ) -> Any:
+        """Find the best checkpoint so far beside the one to go on from, wherever both lie now."""
+        begun = super()._init_training_state(max_steps, in_epoch, epochs, checkpoint, trial)
+        if checkpoint is not None and self.state.best_global_step:
+            best = Path(checkpoint).parent / f"checkpoint-{self.state.best_global_step}"
+            if self.args.load_best_model_at_end:
+                refuse_damaged(best)
+            self.state.best_model_checkpoint = str(best)
+        return begun
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        layers = sparse_layers(self.model)
-        _refuse_without_links(resume_from_checkpoint, layers)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        memory = os.path.join(resume_from_checkpoint, MEMORY_FILE)
-        if os.path.isfile(memory):
-            recall(layers, load_file(memory))
+        checkpoint, layers = Path(resume_from_checkpoint), sparse_layers(self.model)
+        refuse_unfit(checkpoint, layers)
+        with reading(checkpoint):
+            refuse_bad_state(TrainerState.load_from_json(str(checkpoint / STATE_FILE)))
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        recall_from(checkpoint, layers)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with reading(checkpoint or ""):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            refuse_misfit_state(_innermost(self.optimizer))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with reading(checkpoint or ""):
+            super()._load_rng_state(checkpoint)
 
     def _load_best_model(self) -> None:
+        refuse_damaged(Path(self.state.best_model_checkpoint))
         layers = sparse_layers(self.model)
         before = {name: layer.positions for name, layer in layers.items()}
         super()._load_best_model()
@@ -189,56 +286,7 @@ def _innermost(optimizer: Any) -> torch.optim.Optimizer:
     return found
 
 
-@torch.no_grad()
-def _broadcast_layers(layers: Mapping[str, SparseLinear]) -> None:
-    """Rank 0's links and weights on every rank."""
-    for layer in layers.values():
-        for tensor in (layer.values.data, layer.crow_indices, layer.col_indices):
-            wide = tensor.int() if tensor.dtype == torch.int16 else tensor
-            dist.broadcast(wide, 0)
-            tensor.copy_(wide)
-        layer.rebuild_index()
-
-
-@torch.no_grad()
-def _average_gradients(layers: Mapping[str, SparseLinear]) -> None:
-    """One all-reduce of all link gradients, about a tenth of the dense traffic."""
-    values = [layer.values for layer in layers.values() if layer.values.requires_grad]
-    if not values:
-        return
-    grads = [torch.zeros_like(v) if v.grad is None else v.grad for v in values]
-    flat = torch.cat([grad.float() for grad in grads])
-    dist.all_reduce(flat)
-    flat /= world_size()
-    for value, grad in zip(values, flat.split([v.numel() for v in values]), strict=True):
-        value.grad = grad.to(value.dtype)
-
-
-def _forget_after(path: Path, step: int) -> None:
-    """Drop the lines of a topology log that a resumed run will write again."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a killed run may tear its last line
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-
-
-def _refuse_without_links(checkpoint: str, layers: Mapping[str, nn.Module]) -> None:
-    """A resume must find every layer's links, and no others."""
-    saved: set[str] = set()
-    for path in Path(checkpoint).glob("*.safetensors"):
-        if path.name != MEMORY_FILE:
-            with safe_open(path, framework="pt") as tensors:
-                saved.update(tensors.keys())
-    with_links = {key.rpartition(".")[0] for key in saved if key.endswith(".col_indices")}
-    if extra := sorted(with_links - set(layers)):
-        raise ValueError(
-            f"{checkpoint} holds links of {len(extra)} layers that are not sparse here (first: "
-            f"{extra[0]}): sparsify the model as it was when the checkpoint was written"
-        )
-    missing = [name for name in layers if name not in with_links]
-    if missing:
-        raise ValueError(
-            f"{checkpoint} has no topology for {len(missing)} sparse layers (first: {missing[0]}): "
-            "it was written by a dense run or by another model, and cannot be resumed"
-        )
+def _last_whole(folder: Path) -> str:
+    """What to tell when a checkpoint cannot be written."""
+    kept = list(checkpoints(folder).values())
+    return f"; go on from {kept[-1].name} once there is room" if kept else ""

@@ -4,9 +4,9 @@
 
 MASKS is an .npz file of masks with their rows packed to bits (scripts/train_mlp.py writes them), or
 the folder of a run and a step, such as runs/chts@start, runs/chts@end or runs/chts@700. One name
-may come several times (seeds). OUTPUT/claims.jsonl gets every number, OUTPUT/claims.md the means
-over layers and seeds, with the z-score against random layers of the same degrees ("rewired") and
-of the same number of links ("er").
+may come several times (seeds). OUTPUT/claims.jsonl gets every number, OUTPUT/claims.png a figure,
+and OUTPUT/claims.md the means over layers and seeds, with the z-score against random layers of the
+same degrees ("rewired") and of the same number of links ("er").
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
 
+from hf_chts.analysis.measures import MEASURES as KNOWN
 from hf_chts.analysis.measures import table
 from hf_chts.analysis.meta_depth import hub_paths
 from hf_chts.analysis.network import Undefined
+from hf_chts.analysis.plot_style import SERIES
 from hf_chts.analysis.snapshots import load_snapshots
 
 MEASURES = (
@@ -118,6 +121,41 @@ def markdown(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def figure(rows: list[dict]) -> Figure:
+    """A panel a measure: every layer as a dot, the mean of its rewired layers as a grey tick."""
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    names = [name for name in MEASURES if any(r["measure"] == name for r in rows)]
+    drawing = Figure(figsize=(11, 2.1 * -(-len(names) // 3)), layout="constrained")
+    drawing.suptitle("Trained topologies (dots, one a layer) and the same degrees rewired (ticks)")
+    panels = drawing.subplots(-(-len(names) // 3), 3, squeeze=False).flatten()
+    for panel, name in itertools.zip_longest(panels, names):
+        if name is None:
+            panel.set_axis_off()
+            continue
+        for y, network in enumerate(networks):
+            mine = [
+                (row["value"], row["null_mean"])
+                for row in rows
+                if (row["network"], row["measure"], row["null"]) == (network, name, "rewired")
+            ]
+            known = [(value, null) for value, null in mine if None not in (value, null)]
+            panel.plot([null for _, null in known], [y] * len(known), "|", color="0.5", ms=12)
+            panel.plot(
+                [value for value, _ in known],
+                [y] * len(known),
+                "o",
+                ms=4,
+                alpha=0.7,
+                color=SERIES[y % len(SERIES)],
+            )
+        panel.set_yticks(range(len(networks)), networks, fontsize=8)
+        panel.set_ylim(len(networks) - 0.5, -0.5)
+        panel.set_title(name.replace("_", " "), fontsize=9)
+        panel.set_xlabel(KNOWN[name].unit, fontsize=7)
+        panel.tick_params(axis="x", labelsize=7)
+    return drawing
+
+
 def main() -> None:
     """Measure all networks and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -135,6 +173,7 @@ def main() -> None:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (args.output / "claims.jsonl").write_text(lines, encoding="utf-8")
     (args.output / "claims.md").write_text(markdown(rows), encoding="utf-8")
+    figure(rows).savefig(args.output / "claims.png", dpi=110)
     print(markdown(rows))
 
 

@@ -15,20 +15,30 @@ ROOMS = [
     {"inspection"},
     {"translation"},
     {"trainer", "monitor"},
+    {"resuming", "topology_log", "rank_agreement"},
     {"checkpoint"},
     {"compaction"},
     {"patching", "patch_report"},
     {"calibration"},
     {"linears", "topology"},
     {"install"},
-    {"wiring", "heads", "ranks", "telemetry", "layer_memory"},
+    {"wiring", "heads", "ranks", "telemetry", "layer_memory", "finite"},
     {"parameter_groups", "optimizer_state", "budget", "methods", "loss"},
     {"layers", "rules"},
-    {"config"},
+    {"config", "safe_saving"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 ALONE = {"analysis"}
-TRANSFORMERS = {"linears", "patching", "checkpoint", "trainer", "inspection", "translation", "cli"}
+TRANSFORMERS = {
+    "linears",
+    "patching",
+    "checkpoint",
+    "trainer",
+    "monitor",
+    "inspection",
+    "translation",
+    "cli",
+}
 every_file = pytest.mark.parametrize("path", FILES, ids=IDS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -13,7 +14,10 @@ import torch
 from safetensors.torch import load_file
 from topology_logs import untimed
 
+from hf_chts.safe_saving import what_is_damaged
+from hf_chts.translation import run
 from hf_chts.translation.corpus import sentence_pairs
+from hf_chts.translation.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -159,11 +163,15 @@ def test_two_ranks_equal_one_process(states, method) -> None:
             assert torch.equal(two[key], value), key
 
 
-def test_translation_resumes_in_mid_epoch(tmp_path) -> None:
+def write_recipe(folder: Path, recipe: str) -> None:
     pairs = sentence_pairs(120)
     for side, name in enumerate(("en", "de")):
-        (tmp_path / f"train.{name}").write_text("".join(pair[side] + "\n" for pair in pairs))
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
+        (folder / f"train.{name}").write_text("".join(pair[side] + "\n" for pair in pairs))
+    (folder / "recipe.yaml").write_text(recipe)
+
+
+def test_translation_resumes_in_mid_epoch(tmp_path) -> None:
+    write_recipe(tmp_path, RECIPE)
     launch(TRANSLATION, tmp_path, 2)
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     one, two = (load_file(path / "model" / "model.safetensors") for path in (whole, resumed))
@@ -172,3 +180,52 @@ def test_translation_resumes_in_mid_epoch(tmp_path) -> None:
     assert (whole / "bleu.json").is_file()
     names = sorted(path.name for path in (whole / "checkpoints").glob("checkpoint-*"))
     assert names == ["checkpoint-12", "checkpoint-3", "checkpoint-6", "checkpoint-9"]
+    check_one_process_goes_on(load_recipe(tmp_path / "recipe.yaml"), whole)
+
+
+def check_one_process_goes_on(recipe, whole) -> None:
+    """From the checkpoint of two: same links while these rest, other batches."""
+    before = load_file(whole / "checkpoints" / "checkpoint-6" / "model.safetensors")
+    log = untimed(whole)
+    run.train(recipe, whole, resume_from=6)
+    after = load_file(whole / "checkpoints" / "checkpoint-12" / "model.safetensors")
+    links = [key for key in after if key.endswith("col_indices")]
+    assert links
+    assert all(torch.equal(before[key], after[key]) for key in links)
+    assert any(not torch.equal(before[key], after[key]) for key in after)
+    assert untimed(whole) == log
+    metrics = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics if "eval_loss" in row] == [3, 6, 9, 12]
+
+
+ONE_TO_TWO = """
+import os, sys, torch, torch.distributed as dist
+from pathlib import Path
+from hf_chts.translation import run
+from hf_chts.translation.recipe import load_recipe
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+recipe = load_recipe(folder / "recipe.yaml")
+run.train(recipe, folder / "run", resume_from=3)
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_go_on_with_the_run_of_one(tmp_path) -> None:
+    write_recipe(
+        tmp_path,
+        RECIPE.replace("stop_fraction: 0.2", "stop_fraction: 0.4").replace(
+            "average_last: 4", "average_last: 0"
+        ),
+    )
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    run.train(recipe, tmp_path / "run")
+    launch(ONE_TO_TWO, tmp_path, 2)
+    rows = [json.loads(line) for line in (tmp_path / "run/topology.jsonl").read_text().splitlines()]
+    assert sorted({row["step"] for row in rows}) == [2, 4]
+    for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*"):
+        assert what_is_damaged(path) is None
+        ranks = 1 if path.name == "checkpoint-3" else 2
+        assert len(list(path.glob("rng_state*"))) == ranks
+    assert (tmp_path / "run" / "bleu.json").is_file()

@@ -161,6 +161,8 @@ class SparseLinear(nn.Module):
 
     def what_is_wrong(self) -> str | None:
         """Why the indices cannot be used; None if they are sound."""
+        if not self.values.is_floating_point():
+            return f"weights must be floating-point numbers; got {self.values.dtype}"
         if self.values.shape != self.col_indices.shape:
             return f"{self.values.numel()} values for {self.col_indices.numel()} links"
         shape = (self.out_features, self.in_features)

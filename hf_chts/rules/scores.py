@@ -30,8 +30,10 @@ def link_scores(mask: Bool[Tensor, "out in"], rule: str = "ch2_l3n") -> Float[Te
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask must be a tensor of bool, True at active links; got {got}")
-    if mask.ndim != 2:
-        raise ValueError(f"mask must have shape (out, in); got {tuple(mask.shape)}")
+    if mask.ndim != 2 or 0 in mask.shape:
+        raise ValueError(
+            f"mask must have shape (out, in), at least one neuron a side; got {tuple(mask.shape)}"
+        )
     chosen = regrowth.make(rule)
     if chosen.reads != "weight":
         known = ", ".join(sorted(name for name, one in regrowth.items() if one.reads == "weight"))

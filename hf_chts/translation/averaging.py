@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from hf_chts.budget import last_update
+from hf_chts.safe_saving import checkpoints, refuse_damaged
 from hf_chts.translation.recipe import Recipe
 
 
@@ -34,9 +35,15 @@ def refuse_moving_links(recipe: Recipe) -> None:
 
 @torch.no_grad()
 def average_checkpoints(model: Any, folder: Path, count: int) -> None:
-    """Put the mean of the last ``count`` checkpoints into the model; they share one topology."""
-    paths = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    states = [load_file(path / "model.safetensors") for path in paths[-count:]]
+    """Put the mean of the last ``count`` checkpoints into the model; they share one topology.
+
+    Raises:
+        ValueError: If one of them is damaged.
+    """
+    paths = list(checkpoints(folder).values())[-count:]
+    for path in paths:
+        refuse_damaged(path)
+    states = [load_file(path / "model.safetensors") for path in paths]
     mean = {}
     for key, last in states[-1].items():
         if last.is_floating_point():

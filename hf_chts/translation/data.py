@@ -176,7 +176,10 @@ def load_dataset_pairs(
         import datasets
     except ImportError as error:
         raise ImportError(f"reading {path} takes datasets: pip install datasets") from error
-    rows = datasets.load_dataset(path, config, split=split)
+    try:
+        rows = datasets.load_dataset(path, config, split=split)
+    except (RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(f"{path} is no data set that can be read: {error}") from error
     origin = " ".join(filter(None, (path, config, split)))
     return _parallel(_row_pairs(itertools.islice(rows, max_pairs), fields, origin), origin)
 
@@ -243,7 +246,7 @@ def _tsv_pair(path: str | Path, number: int, line: str) -> tuple[str, str]:
 def _json_row(path: str | Path, number: int, line: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise ValueError(f"{path}, line {number}: expected a JSON object, found {line[:40]!r}")
@@ -259,10 +262,18 @@ def _row_pairs(
         inner = row.get("translation")
         row = inner if isinstance(inner, dict) else row
         for field in fields:
-            if not isinstance(row.get(field), str):
+            if not _is_text(row.get(field)):
                 raise ValueError(
                     f"{origin}, line {number}: expected text in field {field!r}, found "
-                    f"{row.get(field)!r}; the fields are {', '.join(map(str, row))}"
+                    f"{row.get(field)!a:.80}; the fields are {', '.join(map(ascii, row)):.200}"
                 )
         pairs.append((row[fields[0]], row[fields[1]]))
     return pairs
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is text that can be written; JSON may hold halves of characters."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

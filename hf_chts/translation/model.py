@@ -45,7 +45,9 @@ def make_model(recipe: Recipe, tokenizers: TokenizerPair) -> Any:
     section = recipe.model
     if section.pretrained is not None:
         # float32 whatever the type of the file: weights in 16 bits lose small steps
-        return AutoModelForSeq2SeqLM.from_pretrained(section.pretrained, dtype=torch.float32)
+        return AutoModelForSeq2SeqLM.from_pretrained(
+            section.pretrained, dtype=torch.float32, trust_remote_code=False
+        )
     config = _with_tokens(_new_config(recipe), tokenizers)
     model = AutoModelForSeq2SeqLM.from_config(config)
     for finding in find_linears(model):
@@ -66,7 +68,7 @@ def empty_model(recipe: Recipe) -> Any:
     """
     section = recipe.model
     if section.pretrained is not None:
-        config = AutoConfig.from_pretrained(section.pretrained)
+        config = AutoConfig.from_pretrained(section.pretrained, trust_remote_code=False)
     else:
         config = _new_config(recipe)
         config.vocab_size = config.decoder_vocab_size = recipe.tokenizer.vocab_size

@@ -35,7 +35,7 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The recipe with every value written out; it loads to an equal recipe."""
-        return yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(_plain(self), sort_keys=False)
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,9 +61,16 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ValueError: If a file is missing or no mapping, a key is unknown or a value does not fit.
     """
-    settings = _read(Path(path), ())
-    for assignment in overrides:
-        _assign(settings, assignment)
+    try:
+        settings = _read(Path(path), ())
+        for assignment in overrides:
+            _assign(settings, assignment)
+        return _built(path, settings)
+    except RecursionError:
+        raise ValueError(f"{path}: values lie too deep, or in themselves") from None
+
+
+def _built(path: str | Path, settings: dict[str, Any]) -> Recipe:
     try:
         return from_mapping(Recipe, settings)
     except ValueError as error:

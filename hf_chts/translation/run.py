@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-import yaml
 from rich.console import Console
 from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainingArguments
 
+from hf_chts.monitor import TopologyMonitor
 from hf_chts.patching import plan, sparsify
-from hf_chts.trainer import LOG_FILE
+from hf_chts.safe_saving import whole_folder, write_text
+from hf_chts.topology_log import LOG_FILE
 from hf_chts.translation.averaging import average_checkpoints, refuse_moving_links
 from hf_chts.translation.batches import Collator
 from hf_chts.translation.bleu import Scores, score
@@ -41,7 +41,7 @@ class Result:
         scores: Scores of each test set by name.
         sizes: The model beside the dense one.
         examples: Source, translation and reference of the first test sentences.
-        seconds: Wall time of the training itself.
+        seconds: Wall time of the training itself, over all parts of a resumed run.
     """
 
     scores: dict[str, Scores]
@@ -51,7 +51,12 @@ class Result:
 
 
 def train(
-    recipe: Recipe, output: str | Path, *, resume: bool = False, overwrite: bool = False
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    resume_from: int | None = None,
+    overwrite: bool = False,
 ) -> Result:
     """Run a recipe from its text to its scores.
 
@@ -59,34 +64,37 @@ def train(
         recipe: What to train; see :func:`hf_chts.translation.recipe.load_recipe`.
         output: Folder of the run; :class:`RunFolder` says what lies in it.
         resume: Go on from the last checkpoint of an interrupted run.
+        resume_from: Go on from the checkpoint of this step instead, and delete later ones.
         overwrite: Replace a run that lies in the folder.
 
     Raises:
-        ValueError: If the recipe, its data or the folder do not fit; before training starts.
+        ValueError: If the recipe, its data or the folder do not fit, or a checkpoint is damaged;
+            before anything is written. In training, if a loss, gradient or weight is not finite.
+        OSError: If a file cannot be read or written, for example on a full disk.
     """
     refuse_moving_links(recipe)
     plan(empty_model(recipe), recipe.sparsity)
     folder = RunFolder(Path(output))
     args = _training_arguments(recipe, folder)
     main = args.process_index == 0
+    goes_on = resume or resume_from is not None
     checkpoint = None
-    if main or resume:
-        checkpoint = folder.check(recipe, resume=resume, overwrite=overwrite)
+    if main or goes_on:
+        checkpoint = folder.check(
+            recipe, resume=resume, resume_from=resume_from, overwrite=overwrite
+        )
     sets = {name: load_pairs(source) for name, source in recipe.data.test.items()}
     text = load_pairs(recipe.data.train)
     validation_text = load_pairs(recipe.data.validation)
     with args.main_process_first(local=False):
-        if (resume or not main) and folder.tokenizer.is_dir():
-            codes = recipe.tokenizer.source_code, recipe.tokenizer.target_code
-            tokenizers = TokenizerPair.load(folder.tokenizer, *codes)
-        else:
-            tokenizers = make_tokenizers(recipe, text)
-            if not resume:
-                folder.start(recipe)
-            tokenizers.save(folder.tokenizer)
+        kept = (goes_on or not main) and folder.tokenizer.is_dir()
+        tokenizers = _kept_tokenizers(recipe, folder) if kept else make_tokenizers(recipe, text)
+        encoded = encode(text, tokenizers, recipe.data.max_length)
+        validation = encode(validation_text, tokenizers, recipe.data.max_length)
+        if main:
+            _begin(recipe, folder, tokenizers, goes_on, resume_from)
+        tokenizers = _kept_tokenizers(recipe, folder)  # the same, also where a run is resumed
     console = Console(quiet=not main, highlight=False, markup=False, emoji=False)
-    encoded = encode(text, tokenizers, recipe.data.max_length)
-    validation = encode(validation_text, tokenizers, recipe.data.max_length)
     console.print(f"{encoded.left_out}\n{validation.left_out}\n")
     model = _sparse_model(recipe, tokenizers, folder, console)
     trainer = TranslationTrainer(
@@ -98,12 +106,34 @@ def train(
         train_dataset=encoded,
         eval_dataset=validation,
         data_collator=Collator.of(model, tokenizers, 8 if torch.cuda.is_available() else 1),
-        callbacks=[ShowProgress()],
+        callbacks=[ShowProgress(), TopologyMonitor(folder.path)],
     )
     seconds = _fit(trainer, folder, checkpoint)
     if not main:
         return Result({}, Sizes.of(model, folder.model), [], seconds)
     return _finish(recipe, folder, sets, encoded.left_out.n_kept, seconds)
+
+
+def _kept_tokenizers(recipe: Recipe, folder: RunFolder) -> TokenizerPair:
+    codes = recipe.tokenizer.source_code, recipe.tokenizer.target_code
+    return TokenizerPair.load(folder.tokenizer, *codes)
+
+
+def _begin(
+    recipe: Recipe,
+    folder: RunFolder,
+    tokenizers: TokenizerPair,
+    goes_on: bool,
+    resume_from: int | None,
+) -> None:
+    """Change the folder for the first time, when all has been found to fit."""
+    if not goes_on:
+        folder.start(recipe)
+    if resume_from is not None:
+        folder.forget_after(resume_from)
+    if not folder.tokenizer.is_dir():
+        with whole_folder(folder.tokenizer) as path:
+            tokenizers.save(path)
 
 
 def _sparse_model(
@@ -115,7 +145,7 @@ def _sparse_model(
     patching = sparsify(model, recipe.sparsity)
     console.print(f"{patching}\n", soft_wrap=True)
     if not console.quiet:
-        (folder.path / "patching.txt").write_text(f"{patching}\n", encoding="utf-8")
+        write_text(folder.path / "patching.txt", f"{patching}\n")
         folder.write_json("environment.json", environment())
     return model
 
@@ -146,7 +176,7 @@ def _training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
         load_best_model_at_end=not averages,
         metric_for_best_model="eval_bleu" if by_bleu else "eval_loss",
         greater_is_better=by_bleu,
-        logging_steps=max(1, min(100, training.evaluate_every // 5)),
+        logging_steps=_log_every(training.evaluate_every),
         seed=training.seed,
         disable_tqdm=True,
         report_to=list(training.report_to),
@@ -155,24 +185,29 @@ def _training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
     )
 
 
+def _log_every(evaluate_every: int) -> int:
+    """At most 100 steps, and no mean over steps on both sides of a checkpoint."""
+    most = max(1, min(100, evaluate_every // 5))
+    return max(n for n in range(1, most + 1) if evaluate_every % n == 0)
+
+
 def _fit(trainer: TranslationTrainer, folder: RunFolder, checkpoint: str | None) -> float:
     """Train, settle on the weights to keep, and save them; the seconds it took."""
     trainer.remove_callback(transformers.PrinterCallback)
-    start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
-    seconds = time.perf_counter() - start
     if trainer.args.process_index != 0:
-        return seconds
+        return trainer.clock.seconds
     if trainer.recipe.training.average_last:
         average_checkpoints(trainer.model, folder.checkpoints, trainer.recipe.training.average_last)
-    trainer.model.save_pretrained(folder.model)
-    trainer.tokenizers.save(folder.model)
-    with open(folder.path / "metrics.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
+    with whole_folder(folder.model) as path:
+        trainer.model.save_pretrained(path)
+        trainer.tokenizers.save(path)
+    rows = "".join(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
+    write_text(folder.path / "metrics.jsonl", rows)
     log = folder.checkpoints / LOG_FILE
     if log.is_file():
-        (folder.path / LOG_FILE).write_bytes(log.read_bytes())
-    return seconds
+        write_text(folder.path / LOG_FILE, log.read_text(encoding="utf-8"))
+    return trainer.clock.seconds
 
 
 def _finish(
@@ -190,7 +225,7 @@ def _finish(
     for name, text in sets.items():
         hypotheses = translate_by(model, tokenizers, text.source, recipe.evaluation)
         lines = "".join(line + "\n" for line in hypotheses)
-        (folder.path / "translations" / f"{name}.txt").write_text(lines, encoding="utf-8")
+        write_text(folder.path / "translations" / f"{name}.txt", lines)
         scores[name] = score(hypotheses, text.target, recipe.data.target_lang)
         examples = examples or list(zip(text.source, hypotheses, text.target, strict=True))[:10]
     sizes = Sizes.of(model, folder.model)
@@ -205,18 +240,18 @@ def load_model(directory: str | Path) -> tuple[Any, TokenizerPair]:
     """A model, sparse or dense, and its tokenizers, from a run's folder or a model's.
 
     Raises:
-        ValueError: If there is no model.
+        ValueError: If there is no model, or it brings code of its own, which is never run.
     """
     path, codes = Path(directory), (None, None)
     if not path.is_dir():
         raise ValueError(f"there is no folder {directory}: give that of a finished run or model")
     if (path / "model").is_dir():
-        section = yaml.safe_load(RunFolder(path).recipe.read_text(encoding="utf-8"))["tokenizer"]
+        section = RunFolder(path).settings()["tokenizer"]
         codes = (section.get("source_code"), section.get("target_code"))
         path = path / "model"
     elif not (path / "config.json").is_file():
         raise ValueError(f"{directory} holds no model: give the folder of a finished run or model")
-    model = AutoModelForSeq2SeqLM.from_pretrained(path)
+    model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=False)
     if torch.cuda.is_available():
         model = model.cuda()
     return model.eval(), TokenizerPair.load(path, *codes)

@@ -16,11 +16,19 @@ from typing import Any
 import torch
 import yaml
 
+from hf_chts.safe_saving import (
+    UNFINISHED,
+    checkpoints,
+    discard,
+    what_is_damaged,
+    write_text,
+)
 from hf_chts.translation.recipe import Recipe
 
 _CONTENTS = {
     *("recipe.yaml", "environment.json", "patching.txt", "tokenizer", "checkpoints", "model"),
     *("topology.jsonl", "metrics.jsonl", "bleu.json", "sizes.json", "translations"),
+    *("network.json", "snapshots", "report.html"),
 }
 """Everything a run writes; a folder with anything else is not deleted."""
 
@@ -32,7 +40,8 @@ class RunFolder:
     ``recipe.yaml`` the recipe with every value, ``environment.json`` versions and machine,
     ``patching.txt`` which layers are sparse, ``tokenizer/``, ``checkpoints/`` to resume from,
     ``topology.jsonl`` every topology update, ``metrics.jsonl`` losses, ``model/`` the result,
-    ``bleu.json`` scores with signatures, ``sizes.json``, and ``translations/`` of the test sets.
+    ``bleu.json`` scores with signatures, ``sizes.json``, ``translations/`` of the test sets, and
+    ``network.json`` and ``snapshots/`` with the links over time, for ``hf-chts report``.
     """
 
     path: Path
@@ -57,27 +66,36 @@ class RunFolder:
         """The trained model with its tokenizers."""
         return self.path / "model"
 
-    def check(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> str | None:
+    def check(
+        self,
+        recipe: Recipe,
+        *,
+        resume: bool = False,
+        resume_from: int | None = None,
+        overwrite: bool = False,
+    ) -> str | None:
         """Find out whether a run may use the folder; nothing is changed.
 
         Args:
             recipe: What will run.
             resume: Go on from the last checkpoint.
+            resume_from: Go on from the checkpoint of this step.
             overwrite: Delete an earlier run that lies here.
 
         Returns:
             The checkpoint to resume from, or None to start anew.
 
         Raises:
-            ValueError: If another run lies here and neither option was given, if other files lie
-                here, if there is nothing to resume, or if the recipe differs from the one that was
-                interrupted.
+            ValueError: If another run lies here and no option was given, if other files lie here,
+                if there is nothing to resume, if the recipe differs from the one that was
+                interrupted, or if the checkpoint is damaged.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: give a folder for the run")
-        if resume:
-            return self._checkpoint_of(recipe)
+        if resume or resume_from is not None:
+            return self._checkpoint_of(recipe, resume_from)
         found = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        found.discard(UNFINISHED)
         if foreign := sorted(found - _CONTENTS if self.recipe.is_file() else found):
             raise ValueError(
                 f"{self.path} holds other files ({foreign[0]}): give a new or empty folder"
@@ -90,30 +108,62 @@ class RunFolder:
         return None
 
     def start(self, recipe: Recipe) -> None:
-        """Make the folder, and delete the run that lies there, if any; see :meth:`check`."""
-        if self.recipe.is_file():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
+        """Make the folder, and delete the run that lies there, if any; see :meth:`check`.
 
-    def _checkpoint_of(self, recipe: Recipe) -> str | None:
+        The old run's recipe goes last, and its checkpoints before anything they need: a start that
+        is killed leaves a run that can be resumed or replaced.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
+        old = {path.name: path for path in self.path.iterdir() if path != self.recipe}
+        for name in sorted(old, key=lambda name: name != "checkpoints"):
+            discard(old[name])
+        write_text(self.recipe, recipe.to_yaml())
+
+    def settings(self) -> dict[str, Any]:
+        """The run's recipe as plain data.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        try:
+            found = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+            if all(isinstance(found[key], dict) for key in ("data", "training", "tokenizer")):
+                return dict(found)
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+            pass
+        raise ValueError(f"{self.recipe} is damaged: put the recipe of the run back")
+
+    def forget_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps: a run that goes back writes them again."""
+        for later, path in checkpoints(self.checkpoints).items():
+            if later > step:
+                discard(path)
+
+    def _checkpoint_of(self, recipe: Recipe, step: int | None) -> str | None:
         if not self.recipe.is_file():
             raise ValueError(f"{self.path} holds no run to resume: start it without --resume")
-        before = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
-        differing = _differences(before, yaml.safe_load(recipe.to_yaml()))
+        differing = _differences(self.settings(), yaml.safe_load(recipe.to_yaml()))
         if differing:
             raise ValueError(
                 f"the recipe differs from the one in {self.path} in {', '.join(differing)}: "
                 "resume with the same recipe, or start a new run"
             )
-        whole = self.checkpoints.glob("checkpoint-*/trainer_state.json")  # its last file
-        steps = [int(path.parent.name.rpartition("-")[2]) for path in whole]
-        return str(self.checkpoints / f"checkpoint-{max(steps)}") if steps else None
+        found = checkpoints(self.checkpoints)
+        if step is None and not found:
+            return None
+        chosen = self.checkpoints / f"checkpoint-{max(found) if step is None else step}"
+        if damage := what_is_damaged(chosen):
+            earlier = [str(n) for n, path in found.items() if path != chosen]
+            others = f"go on from another one with --resume-from {' or '.join(earlier)}"
+            otherwise = others if earlier else "start the run anew with --overwrite"
+            raise ValueError(f"{chosen} cannot be resumed: {damage}; {otherwise}")
+        return str(chosen)
 
     def write_json(self, name: str, data: Any) -> None:
         """Write plain data under a name of this folder."""
         text = json.dumps(data, indent=2, ensure_ascii=False)
-        (self.path / name).write_text(text + "\n", encoding="utf-8")
+        write_text(self.path / name, text + "\n")
 
 
 def environment() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,8 +169,8 @@ class TrainingSection:
         _at_least(self, 1, "max_steps", "batch_tokens", "accumulation", "evaluate_every")
         _at_least(self, int("noam" in self.schedule), "warmup_steps")
         _at_least(self, 0, "epsilon", "weight_decay", "clip", "seed")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0; got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must lie in (0, inf); got {self.learning_rate}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1); got {self.label_smoothing}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -205,5 +206,5 @@ class EvaluationSection:
 
 def _at_least(section: Any, lowest: int, *names: str) -> None:
     for name in names:
-        if getattr(section, name) < lowest:
+        if not lowest <= getattr(section, name) < math.inf:
             raise ValueError(f"{name} must be at least {lowest}; got {getattr(section, name)}")

@@ -97,9 +97,9 @@ class TokenizerPair:
         Raises:
             ValueError: If codes are missing, unknown, or given to a tokenizer that has none.
         """
-        source = AutoTokenizer.from_pretrained(name_or_path)
+        source = _read(name_or_path)
         folder = Path(name_or_path) / TARGET_FOLDER
-        target = AutoTokenizer.from_pretrained(folder) if folder.is_dir() else source
+        target = _read(folder) if folder.is_dir() else source
         if not isinstance(getattr(type(source), "src_lang", None), property):
             if src_lang is not None or tgt_lang is not None:
                 raise ValueError(
@@ -111,6 +111,16 @@ class TokenizerPair:
         _language_id(source, "src_lang", src_lang)
         source.tgt_lang, source.src_lang = tgt_lang, src_lang
         return cls(source, source, forced_bos_token_id)
+
+
+def _read(name_or_path: str | Path) -> Any:
+    """A tokenizer; what it brings of its own code is never run."""
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    except (ValueError, OSError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # panics of the Rust reader are no Exception
+        raise ValueError(f"the tokenizer of {name_or_path} cannot be read: {error}") from error
 
 
 def _language_id(tokenizer: Any, name: str, code: str | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 from hf_chts.budget import last_update
 from hf_chts.loss import LabelSmoothedLoss
@@ -35,6 +37,33 @@ class _SetEpoch(TrainerCallback):
         self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
 
+class TrainingClock(TrainerCallback, ExportableState):
+    """Seconds of training that made the present weights, over all parts of a resumed run."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._start: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return self._before + (0.0 if self._start is None else time.perf_counter() - self._start)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, in the form that Transformers asks for."""
+        running = self._start is not None
+        return {"args": {}, "attributes": {"seconds": self.seconds if running else 0.0}}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Go on from the checkpoint's time."""
+        kept = state.stateful_callbacks.get(type(self).__name__, self.state())
+        self._before, self._start = float(kept["attributes"]["seconds"]), time.perf_counter()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop."""
+        self._before, self._start = self.seconds, None
+
+
 class TranslationTrainer(SparseSeq2SeqTrainer):
     """Trains one recipe; see :func:`hf_chts.translation.run.train`."""
 
@@ -54,7 +83,9 @@ class TranslationTrainer(SparseSeq2SeqTrainer):
         self.validation_text = validation_text
         loss = LabelSmoothedLoss(recipe.training.label_smoothing)
         super().__init__(compute_loss_func=loss, **kwargs)
+        self.clock = TrainingClock()
         self.add_callback(_SetEpoch(self))
+        self.add_callback(self.clock)
 
     def get_train_dataloader(self) -> Any:
         """Batches under the token budget, a function of seed and epoch alone."""

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hf_chts import SparsityConfig, sparse_layers, sparsify
+from hf_chts.safe_saving import seal
 from hf_chts.translation.averaging import average_checkpoints
 
 
@@ -23,6 +25,7 @@ def test_mean_of_the_last_checkpoints_by_step(tmp_path) -> None:
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter))
         model.save_pretrained(tmp_path / f"checkpoint-{step}")
+        seal(tmp_path / f"checkpoint-{step}")
         saved[step] = copy.deepcopy(model.state_dict())
     links = {name: layer.positions for name, layer in sparse_layers(model).items()}
     average_checkpoints(model, tmp_path, 3)
@@ -37,3 +40,6 @@ def test_mean_of_the_last_checkpoints_by_step(tmp_path) -> None:
     assert torch.allclose(layer(torch.eye(16)), layer.to_dense().T, atol=1e-6)
     assert model(x).logits.isfinite().all()
     assert model.lm_head.weight is model.model.embed_tokens.weight
+    (tmp_path / "checkpoint-90" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-90 is damaged: config\.json is missing"):
+        average_checkpoints(model, tmp_path, 3)

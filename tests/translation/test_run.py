@@ -19,6 +19,7 @@ from topology_logs import untimed
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback
 
 import hf_chts
+from hf_chts.safe_saving import seal
 from hf_chts.translation import run
 from hf_chts.translation.corpus import sentence_pairs
 from hf_chts.translation.data import DataSource
@@ -80,6 +81,7 @@ def test_files_of_a_sparse_run(chts, recipe) -> None:
     assert {item.name for item in path.iterdir()} == {
         "recipe.yaml", "environment.json", "patching.txt", "tokenizer", "checkpoints", "model",
         "topology.jsonl", "metrics.jsonl", "bleu.json", "sizes.json", "translations",
+        "network.json", "snapshots",
     }  # fmt: skip
     assert load_recipe(path / "recipe.yaml") == recipe
     assert "torch" in json.loads((path / "environment.json").read_text())
@@ -192,10 +194,58 @@ def test_killed_and_resumed_equals_uninterrupted(chts, folder, recipe, tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    assert (output / "checkpoints" / "checkpoint-6" / "model.safetensors").is_file()
+    staged = output / "checkpoints" / ".unfinished" / "checkpoint-6"
+    assert (staged / "model.safetensors").is_file()
     assert RunFolder(output).check(recipe, resume=True, overwrite=False).endswith("checkpoint-3")
     run.train(recipe, output, resume=True)
+    assert not staged.parent.exists()
     assert_same(chts[0], output)
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_used(chts, recipe, tmp_path) -> None:
+    shutil.copytree(chts[0], tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "checkpoint-12" / "rng_state.pth").write_bytes(b"x")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with pytest.raises(
+        ValueError, match=r"checkpoint-12 cannot be .* rng_state.pth has 1 of .* 9$"
+    ):
+        run.train(recipe, tmp_path / "run", resume=True)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    run.train(recipe, tmp_path / "run", resume_from=9)
+    assert_same(chts[0], tmp_path / "run")
+    checkpoints = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
+    assert {path.name for path in checkpoints} == {"checkpoint-9", "checkpoint-12"}
+
+
+def test_training_seconds_count_all_parts(chts, recipe, tmp_path) -> None:
+    shutil.copytree(chts[0], tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "checkpoint-12"
+    state = json.loads((path / "trainer_state.json").read_text())
+    clock = state["stateful_callbacks"]["TrainingClock"]["attributes"]
+    assert 0 < clock["seconds"] <= chts[1].seconds
+    clock["seconds"] = 1000.0
+    (path / "trainer_state.json").write_text(json.dumps(state))
+    seal(path)
+    seconds = run.train(recipe, tmp_path / "run", resume=True).seconds
+    assert 1000 < seconds < 1000 + 60
+    assert json.loads((tmp_path / "run" / "bleu.json").read_text())["training_seconds"] >= 1000
+
+
+def test_the_last_checkpoint_is_validated(recipe, tmp_path) -> None:
+    training = replace(recipe.training, max_steps=5, evaluate_every=3, learning_rate=1e-3)
+    run.train(replace(recipe, training=training), tmp_path / "run")
+    metrics = [json.loads(line) for line in lines(tmp_path / "run" / "metrics.jsonl")]
+    assert [row["step"] for row in metrics if "eval_loss" in row] == [3, 5]
+    names = (path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
+    assert set(names) == {"checkpoint-3", "checkpoint-5"}
+
+
+@pytest.mark.parametrize(
+    ("every", "logged"), [(1, 1), (7, 1), (12, 2), (13, 1), (500, 100), (1050, 75), (10**6, 100)]
+)
+def test_logs_end_where_checkpoints_are(every, logged) -> None:
+    assert run._log_every(every) == logged
+    assert every % logged == 0
 
 
 def test_dense_run(recipe, tmp_path) -> None:
@@ -257,6 +307,7 @@ def test_what_is_wrong_is_told_before_anything_is_written(recipe, folder, tmp_pa
         (replace(recipe, tokenizer=replace(recipe.tokenizer, vocab_size=20)), "is too small"),
         (replace(recipe, training=replace(recipe.training, average_last=3)), "links move until"),
         (replace(recipe, data=replace(recipe.data, max_length=65)), "has 64 positions"),
+        (replace(recipe, data=replace(recipe.data, max_length=2)), "no pair is left to train on"),
     ]
     for wrong, message in cases:
         with pytest.raises((ValueError, OSError), match=message):

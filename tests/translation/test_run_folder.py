@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from hf_chts.safe_saving import seal
 from hf_chts.translation.data import DataSource
 from hf_chts.translation.recipe import Recipe
 from hf_chts.translation.run_folder import RunFolder, environment
@@ -23,12 +25,12 @@ def started(path):
     return folder
 
 
-def checkpoint(folder, step, whole=True) -> str:
+def checkpoint(folder, step) -> str:
     path = folder.checkpoints / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    (path / "model.safetensors").touch()
-    if whole:
-        (path / "trainer_state.json").touch()
+    (path / "model.safetensors").write_bytes(b"weights")
+    (path / "trainer_state.json").touch()
+    seal(path)
     return str(path)
 
 
@@ -79,8 +81,43 @@ def test_resuming(tmp_path) -> None:
     checkpoint(folder, 900)
     last = checkpoint(folder, 1000)
     assert folder.check(RECIPE, **RESUME) == last
-    checkpoint(folder, 1100, whole=False)  # killed while it was written
+    assert folder.check(RECIPE, resume_from=900) == str(folder.checkpoints / "checkpoint-900")
+    (folder.checkpoints / ".unfinished" / "checkpoint-1100").mkdir(parents=True)  # killed there
     assert folder.check(RECIPE, **RESUME) == last
+    folder.forget_after(900)
+    assert [path.name for path in folder.checkpoints.glob("check*")] == ["checkpoint-900"]
+
+
+def test_damaged_checkpoints_are_named(tmp_path) -> None:
+    folder = started(tmp_path / "run")
+    checkpoint(folder, 5)
+    with pytest.raises(ValueError, match=r"checkpoint-7 cannot be resumed: it is not there; .* 5$"):
+        folder.check(RECIPE, resume_from=7)
+    last = Path(checkpoint(folder, 10))
+    (last / "model.safetensors").write_bytes(b"weigh")
+    message = r"checkpoint-10 cannot be resumed: model.safetensors has 5 of 7 bytes; .*-from 5$"
+    with pytest.raises(ValueError, match=message):
+        folder.check(RECIPE, **RESUME)
+    folder.forget_after(5)
+    (folder.checkpoints / "checkpoint-5" / "trainer_state.json").unlink()
+    with pytest.raises(ValueError, match=r"trainer_state.json is missing; start .* --overwrite"):
+        folder.check(RECIPE, **RESUME)
+
+
+@pytest.mark.parametrize("text", ["", "[", "a: b", "data: 1\ntraining: {}\ntokenizer: {}", "\0"])
+def test_a_damaged_recipe_of_a_run_is_named(tmp_path, text) -> None:
+    folder = started(tmp_path / "run")
+    folder.recipe.write_text(text)
+    with pytest.raises(ValueError, match=r"recipe.yaml is damaged: put the recipe of the run back"):
+        folder.check(RECIPE, **RESUME)
+
+
+def test_leftovers_of_a_killed_start_are_no_foreign_files(tmp_path) -> None:
+    (tmp_path / ".unfinished" / "recipe.yaml").mkdir(parents=True)
+    folder = RunFolder(tmp_path)
+    assert folder.check(RECIPE, **NEW) is None
+    folder.start(RECIPE)
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
 def test_resuming_another_recipe_is_refused(tmp_path) -> None:
