@@ -264,6 +264,7 @@ def _show_result(result: Any, output: Path) -> None:
         "What to try next\n"
         f'  echo "Your sentence." | hf-chts translate {output}\n'
         f"  hf-chts inspect {output}/model\n"
+        f'  pip install "hf-chts[analysis]" && hf-chts report {output}\n'
         "  hf-chts methods\n"
         "  the same recipe with another method:  sparsity.method=set  or  sparsity.sparsity=0.95",
         soft_wrap=True,
