@@ -18,8 +18,7 @@ from hf_chts.layer_memory import KEPT, memories
 from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.loss import IGNORED, LabelSmoothedLoss
 from hf_chts.parameter_groups import separate_sparse_groups
-from hf_chts.rank_agreement import average_gradients, broadcast_layers
-from hf_chts.ranks import world_size
+from hf_chts.ranks import average_gradients, broadcast_layers, world_size
 from hf_chts.resuming import (
     MEMORY_FILE,
     reading,

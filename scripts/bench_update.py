@@ -13,7 +13,7 @@ import statistics
 import time
 
 import torch
-from bench_step import VOCABULARY, make
+from bench_step import SENTENCE, VOCABULARY, make
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +21,6 @@ import hf_chts
 from hf_chts.loss import LabelSmoothedLoss
 
 METHODS = "set,rigl,mest,cht,chts,chtss"
-SENTENCE = 32  # tokens a side
 
 
 def seconds(method: str, ffn: int, tokens: int, turns: int) -> tuple[float, float]:

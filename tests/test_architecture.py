@@ -15,7 +15,7 @@ ROOMS = [
     {"inspection"},
     {"translation"},
     {"trainer", "monitor"},
-    {"resuming", "topology_log", "rank_agreement"},
+    {"resuming", "topology_log"},
     {"checkpoint"},
     {"compaction"},
     {"patching", "patch_report"},
