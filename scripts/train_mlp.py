@@ -168,13 +168,14 @@ def show(rows: list[dict[str, object]], console: Console) -> None:
     for names, group in itertools.groupby(sorted(rows, key=kind), kind):
         runs = list(group)
         scores = [float(row["accuracy"]) for row in runs]
-        error = statistics.stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else float("nan")
         anp, itop = (
             "-" if runs[0][name] is None else f"{statistics.mean(row[name] for row in runs):.3f}"
             for name in ("anp", "itop")
         )
         seconds = statistics.mean(row["seconds"] for row in runs)
-        score = f"{statistics.mean(scores):.2f} ± {error:.2f}"
+        score = f"{statistics.mean(scores):.2f}"
+        if len(scores) > 1:
+            score += f" ± {statistics.stdev(scores) / len(scores) ** 0.5:.2f}"
         data, sparsity, method, epochs = names
         table.add_row(
             data, sparsity, method, str(len(runs)), epochs, score, anp, itop, f"{seconds:.0f}"
