@@ -17,6 +17,7 @@ from hf_chts.layers.sparse_linear import SparseLinear
 from hf_chts.optimizer_state import move_links
 from hf_chts.ranks import SharedWork
 from hf_chts.rules.percolation import Group, layer_rates
+from hf_chts.side_by_side import side_by_side
 from hf_chts.telemetry import LayerUpdate
 
 Masks = Mapping[str, Bool[Tensor, "out in"]]
@@ -50,17 +51,21 @@ def install(
     """
     start = time.perf_counter()
     rates = layer_rates(change.after, groups)
-    rows = {}
-    for name, layer in layers.items():
-        after = change.after[name]
-        rows[name] = _counts(change.before[name], change.kept[name], after)
-        rows[name]["itop"] = explore(layer, after)
-        layer.resting |= rows[name]["overlap"] > (config.early_stop or 1.0)
+    work.share(time.perf_counter() - start)
+
+    def give(name: str) -> dict[str, Any]:
+        layer, after = layers[name], change.after[name]
+        row = _counts(change.before[name], change.kept[name], after)
+        row["itop"] = explore(layer, after)
+        layer.resting |= row["overlap"] > (config.early_stop or 1.0)
         positions = structure.positions_of(after)
         starts = historical_weights(layer, positions)
         remember_removed(layer, after, int(config.historical_weights * positions.numel()))
         move_links(layer, positions, starts, optimizer)
-    work.share(time.perf_counter() - start)
+        return row
+
+    rows, seconds = side_by_side(layers, give, next(iter(layers.values())).values.device)
+    work.add(seconds)
     seconds = work.all_seconds()
     return [
         LayerUpdate(

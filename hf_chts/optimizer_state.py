@@ -51,10 +51,12 @@ def move_links(
         starts: Weights that they have if they are new.
         optimizer: The optimizer that trains it.
     """
-    old = layer.positions
-    place = torch.searchsorted(old, positions).clamp_max_(old.numel() - 1)
-    stays = old[place] == positions
-    source = place[stays]
+    size = layer.out_features * layer.in_features
+    place = torch.full((size,), -1, dtype=torch.int32, device=positions.device)
+    place[layer.positions] = torch.arange(layer.nnz, dtype=torch.int32, device=positions.device)
+    source = place[positions]
+    stays = source >= 0
+    source = source[stays]
 
     def carried(data: Tensor, moved: Tensor) -> Tensor:
         moved[stays] = data[source]

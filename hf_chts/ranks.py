@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from hf_chts.layer_memory import KEPT
 from hf_chts.layers import structure
-from hf_chts.layers.sparse_linear import SparseLinear
+from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.side_by_side import side_by_side
 
 Mask = Bool[Tensor, "out in"]
 
@@ -39,32 +41,34 @@ class SharedWork:
 
     def masks(self, work_out: Callable[[str], Mask]) -> dict[str, Mask]:
         """Masks of all layers, each worked out by its owner."""
-        own = {name: self._timed(name, work_out) for name in self.layers if self._owns(name)}
+        mine = [name for name in self.layers if self._owns(name)]
+        own, seconds = side_by_side(mine, work_out, self._device)
+        self.add(seconds)
         return own if len(own) == len(self.layers) else self._exchange(own)
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count time spent on layers, where this rank owns them."""
+        for name in filter(self._owns, seconds):
+            self.seconds[name] += seconds[name]
 
     def share(self, seconds: float) -> None:
         """Count time that concerned all layers."""
-        for name in self.layers:
-            if self._owns(name):
-                self.seconds[name] += seconds / len(self.layers)
+        self.add(dict.fromkeys(self.layers, seconds / len(self.layers)))
 
     def all_seconds(self) -> dict[str, float]:
         """Seconds by layer, of all ranks."""
         if world_size() == 1:
             return self.seconds
-        device = next(iter(self.layers.values())).values.device
-        together = torch.tensor(list(self.seconds.values()), device=device)
+        together = torch.tensor(list(self.seconds.values()), device=self._device)
         dist.all_reduce(together)
         return dict(zip(self.layers, together.tolist(), strict=True))
 
     def _owns(self, name: str) -> bool:
         return self.owners[name] == self.rank
 
-    def _timed(self, name: str, work_out: Callable[[str], Mask]) -> Mask:
-        start = time.perf_counter()
-        mask = work_out(name)
-        self.seconds[name] += time.perf_counter() - start
-        return mask
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.layers.values())).values.device
 
     def _exchange(self, own: Mapping[str, Mask]) -> dict[str, Mask]:
         """All masks: ranks' bits do not overlap, so their sum is their union."""
@@ -81,6 +85,17 @@ class SharedWork:
             name: structure.unpack(part, layer.out_features, layer.in_features)
             for part, (name, layer) in zip(parts, self.layers.items(), strict=True)
         }
+
+
+def keep_from_ddp(model: nn.Module) -> None:
+    """Keep links out of ``DistributedDataParallel``, which is yet to be made.
+
+    It cannot follow weights whose number changes, and would send indices at every forward. What it
+    leaves is for :func:`broadcast_layers` and :func:`average_gradients`.
+    """
+    kept = ("values", "crow_indices", "col_indices", *KEPT)
+    names = [f"{name}.{leaf}" for name in sparse_layers(model) for leaf in kept]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
 
 
 def sum_over_ranks(tensor: Tensor) -> None:

@@ -25,7 +25,7 @@ ROOMS = [
     {"wiring", "heads", "ranks", "telemetry", "layer_memory", "finite"},
     {"parameter_groups", "optimizer_state", "budget", "methods", "loss"},
     {"layers", "rules"},
-    {"config", "safe_saving"},
+    {"config", "safe_saving", "side_by_side"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 ALONE = {"analysis"}
@@ -69,7 +69,9 @@ def test_imports_point_one_way(path):
     for target in targets - ALONE:
         assert LEVEL[target] >= LEVEL[room(path)], f"{room(path)} imports {target}"
     assert not (room(path) == "layers" and "rules" in targets)
-    assert not (room(path) == "rules" and "layers" in targets)
+    inside = {".".join(parts[2:]) for parts in own if parts[1] == "layers"}
+    kernels = all(name.startswith("kernels.") for name in inside)
+    assert room(path) != "rules" or kernels, "rules know of layers their kernels only"
 
 
 @every_file

@@ -51,7 +51,7 @@ def choose(
     chosen = torch.zeros_like(eligible)
     if k > 0:
         if exponent is not None:
-            keys = _perturbed(keys.double(), exponent, generator)
+            keys = _perturbed(keys.to(torch.float64, copy=True), exponent, generator)
         chosen.masked_scatter_(eligible, _top_k(keys, k, generator))
     return chosen
 
@@ -97,8 +97,9 @@ def _check(keys: Float[Tensor, " n"], k: int, exponent: float | None) -> None:
 def _perturbed(
     scores: Float[Tensor, " n"], exponent: float, generator: torch.Generator
 ) -> Float[Tensor, " n"]:
-    keys = exponent * scores.log() + _gumbel(scores.shape, generator)
-    return keys.masked_fill_(scores == 0, -torch.inf)
+    none = scores == 0
+    keys = scores.log_().mul_(exponent).add_(_gumbel(scores.shape, generator))
+    return keys.masked_fill_(none, -torch.inf)
 
 
 def _gumbel(shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "..."]:
@@ -108,13 +109,10 @@ def _gumbel(shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "...
 
 
 def _top_k(keys: Float[Tensor, " n"], k: int, generator: torch.Generator) -> Bool[Tensor, " n"]:
-    highest = keys.topk(k, sorted=False)
-    threshold = highest.values.min()
-    top = keys > threshold
-    tied = keys == threshold
-    if int(tied.count_nonzero()) > int((highest.values == threshold).count_nonzero()):
-        which = tied.nonzero().squeeze(1)
-        order = torch.randperm(len(which), generator=generator, device=which.device)
-        top[which[order[: k - int(top.count_nonzero())]]] = True
-        return top
-    return top | tied
+    threshold = keys.kthvalue(len(keys) - k + 1).values
+    top = keys >= threshold
+    if int(top.count_nonzero()) > k:
+        top, tied = keys > threshold, (keys == threshold).nonzero().squeeze(1)
+        order = torch.randperm(len(tied), generator=generator, device=tied.device)
+        top[tied[order[: k - int(top.count_nonzero())]]] = True
+    return top

@@ -48,7 +48,7 @@ def linear(
 def scatter(values: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
     """The dense (out, in) matrix with ``values`` at ``positions`` and 0 elsewhere."""
     flat = values.new_zeros(shape[0] * shape[1])
-    return flat.index_copy(0, positions, values).view(shape)
+    return flat.index_copy_(0, positions, values).view(shape)
 
 
 class _TransientWeight(torch.autograd.Function):

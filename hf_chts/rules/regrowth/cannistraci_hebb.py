@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_chts.rules.links import Links
+from hf_chts.rules.products import times_transposed
 from hf_chts.rules.regrowth import regrowth
 
 CHTS = "Zhang et al., CHTs, NeurIPS 2025, https://arxiv.org/abs/2501.19107"
@@ -23,6 +24,7 @@ BLOCK_ELEMENTS = 2**22
 in float32. Block size changes results by rounding only."""
 
 Neighbour = Callable[[Tensor, Tensor], Tensor]
+Product = Callable[[Tensor], Tensor]
 
 
 @regrowth.register("ch2_l3n", source=CHTS)
@@ -54,17 +56,23 @@ def ch3_1_l3n(links: Links) -> Float[Tensor, "out in"]:
 
 def _scores(links: Links, e: Neighbour) -> Float[Tensor, "out in"]:
     dtype = torch.promote_types(links.weight.dtype, torch.float32)
+    times_adjacency = times_transposed(links.mask.T, dtype)
+    times_its_transpose = times_transposed(links.mask, dtype)
     adjacency = links.mask.to(dtype)
-    return _one_side(adjacency, e) + _one_side(adjacency.T, e).T
+    of_outputs = _one_side(adjacency, times_its_transpose, times_adjacency, e)
+    of_inputs = _one_side(adjacency.T.contiguous(), times_adjacency, times_its_transpose, e)
+    return of_outputs + of_inputs.T
 
 
-def _one_side(adjacency: Float[Tensor, "u v"], e: Neighbour) -> Float[Tensor, "u v"]:
+def _one_side(
+    adjacency: Float[Tensor, "u v"], times_its_transpose: Product, times_it: Product, e: Neighbour
+) -> Float[Tensor, "u v"]:
     """Sum ``e`` over the neighbours z of v, on the side of u, that share a neighbour with u."""
     degree = adjacency.sum(1)
     block = max(1, BLOCK_ELEMENTS // len(adjacency))
     parts = []
     for rows in torch.split(adjacency, block):
-        shared = rows @ adjacency.T
+        shared = times_its_transpose(rows)
         external = (degree - 1 - shared).clamp_min_(0)  # negative where v cannot be a non-link
-        parts.append(e(shared, external).mul_(shared > 0) @ adjacency)
+        parts.append(times_it(e(shared, external).mul_(shared > 0)))
     return torch.cat(parts)
