@@ -1,12 +1,14 @@
 """Long runs and large layers: memory that stays flat, counts that stay exact, a disk that is full.
 
-python scripts/soak.py [flat] [counts] [large] [disk]      (default: all; about six minutes)
+python scripts/soak.py [flat] [counts] [large] [disk]      (default: all four; about six minutes)
+python scripts/soak.py hour
 
 ``flat`` trains a perceptron over 1,000 topology updates of each of three methods and prints the
 resident memory over time. ``counts`` makes 10,000 updates of one layer. ``large`` patches, updates
 (CHTs, ch2_l3n) and saves one layer of 16,384 x 4,096. ``disk`` saves checkpoints until the disk is
-full: a small tmpfs of its own where it may mount one, else a limit on the size of files. The
-program ends with status 1 if a bound that it states is not kept.
+full: a small tmpfs of its own where it may mount one, else a limit on the size of files. ``hour``
+trains a small translation model through the trainer for an hour, with an update every second step,
+validations and checkpoints. The program ends with status 1 if a bound that it states is not kept.
 """
 
 from __future__ import annotations
@@ -26,7 +28,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainingArguments
+from transformers import (
+    MarianConfig,
+    MarianMTModel,
+    PrinterCallback,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
 
 import hf_chts
 from hf_chts.safe_saving import checkpoints, what_is_damaged, whole_folder
@@ -136,7 +144,7 @@ def large() -> bool:
     return max(found.values()) < 5 * 1024 and model[0].nnz == round(0.05 * out * inp)
 
 
-def trainer_in(folder: Path) -> Any:
+def trainer_in(folder: Path, **settings: Any) -> Any:
     """A small sparse translation model that writes a checkpoint at each step."""
     shape = {f"{side}_{part}": n for side in ("encoder", "decoder") for part, n in
              (("layers", 1), ("attention_heads", 2), ("ffn_dim", 24))}  # fmt: skip
@@ -147,11 +155,45 @@ def trainer_in(folder: Path) -> Any:
     model = MarianMTModel(config)
     hf_chts.sparsify(model, hf_chts.SparsityConfig(method="set", sparsity=0.7, update_interval=2))
     rows = [{"input_ids": torch.arange(3, 9), "labels": torch.arange(3, 9)}] * 8
+    chosen = {"max_steps": 30, "save_steps": 1, "logging_strategy": "no", **settings}
     args = Seq2SeqTrainingArguments(
-        str(folder), max_steps=30, save_steps=1, report_to=[], disable_tqdm=True, use_cpu=True,
-        logging_strategy="no",
-    )  # fmt: skip
-    return hf_chts.SparseSeq2SeqTrainer(model=model, args=args, train_dataset=rows)
+        str(folder), report_to=[], disable_tqdm=True, use_cpu=True, **chosen
+    )
+    return hf_chts.SparseSeq2SeqTrainer(
+        model=model, args=args, train_dataset=rows, eval_dataset=rows
+    )
+
+
+class _Watch(TrainerCallback):
+    """Notes the resident memory every two minutes, and ends the training after an hour."""
+
+    def __init__(self) -> None:
+        self.start, self.seen = time.perf_counter(), list[float]()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        minutes = (time.perf_counter() - self.start) / 60
+        if minutes >= 2 * (len(self.seen) + 1):
+            gc.collect()
+            self.seen.append(resident())
+        control.should_training_stop = minutes >= 60
+
+
+def hour() -> bool:
+    """No growth over an hour of training, after the first ten minutes."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_in(
+            Path(folder), max_steps=10**7, save_steps=500, eval_strategy="steps", eval_steps=500,
+            save_total_limit=2,
+        )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
+        watch = _Watch()
+        trainer.add_callback(watch)
+        trainer.train()
+        steps, rows = trainer.state.global_step, len(trainer.state.log_history)
+    growth = watch.seen[-1] - watch.seen[4]
+    print(f"  {' '.join(f'{mebi:.1f}' for mebi in watch.seen)} MiB")
+    print(f"  {steps:,} steps, {steps // 2:,} updates, {rows:,} log rows: {growth:+.1f} MiB")
+    return growth < 32
 
 
 def disk() -> bool:
@@ -181,9 +223,9 @@ def disk() -> bool:
 def main(names: list[str]) -> int:
     """Run the chosen parts."""
     torch.manual_seed(0)
-    parts = {"flat": flat, "counts": counts, "large": large, "disk": disk}
+    parts = {"flat": flat, "counts": counts, "large": large, "disk": disk, "hour": hour}
     broken = []
-    for name in names or parts:
+    for name in names or list(parts)[:4]:
         start = time.perf_counter()
         print(f"{name}: {parts[name].__doc__}", flush=True)
         sound = parts[name]()
