@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from hf_chts.display import show_result, show_scores
 from hf_chts.methods import DEFAULTS, METHODS
 
 app = typer.Typer(
@@ -66,7 +67,7 @@ def train(
         overwrite=overwrite,
     )
     if result.scores:
-        _show_result(result, output)
+        show_result(out, result, output)
     PartialState().destroy_process_group()  # its threads abort a process that leaves them running
 
 
@@ -100,7 +101,7 @@ def evaluate(
     )
     settings = EvaluationSection(beams=beams, length_penalty=length_penalty)
     scores, _ = run.evaluate(model, source, target_lang, settings)
-    _show_scores({"test": scores})
+    show_scores(out, {"test": scores})
 
 
 @app.command()
@@ -127,6 +128,56 @@ def translate(
         sys.stdout.write(text)
     else:
         output.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def compare(
+    recipe: RecipeFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the comparison.", show_default=False)
+    ],
+    methods: Annotated[
+        str, typer.Option(help="Rows of the table, with commas between.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    sparsity: Annotated[str, typer.Option(help="Shares of links that are inactive.")] = "0.9",
+    seeds: Annotated[str, typer.Option(help="Every row is run once with each.")] = "1,2,3",
+    jobs: Annotated[int, typer.Option(help="Runs at once.", min=1)] = 1,
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML: for each row, what it changes in the recipe.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after so long; the same command goes on.", min=0)
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Row to test the others against; default: dense.")
+    ] = None,
+) -> None:
+    """Train by several methods, sparsities and seeds, and compare the results.
+
+    Rows are methods (hf-chts methods), narrow-dense (dense, with as many weights as the sparse
+    model), shallow-decoder (dense, with one decoder layer), and variants that the settings name.
+
+    Given again, the command goes on where it was interrupted and leaves finished runs alone; with
+    more methods, sparsities or seeds it extends the comparison. A run that fails is reported;
+    delete its folder in OUTPUT/runs to have it tried again.
+    """
+    from hf_chts.comparison import command
+    from hf_chts.translation.recipe import load_recipe
+
+    signal = command.compare(
+        load_recipe(recipe, overrides or []),
+        output,
+        rows=methods,
+        sparsity=sparsity,
+        seeds=seeds,
+        settings_file=settings,
+        jobs=jobs,
+        minutes=minutes,
+        baseline=baseline,
+    )
+    if signal:
+        raise typer.Exit(128 + signal)
 
 
 @app.command()
@@ -224,48 +275,3 @@ def _standard_input() -> list[str]:
 
 def _rule_name(spec: Any) -> str:
     return "-" if spec is None else spec["rule"] if isinstance(spec, dict) else str(spec)
-
-
-def _show_scores(scores: dict[str, Any]) -> None:
-    table = Table("test set", "score", "value", "sacreBLEU signature", title="Scores")
-    for name, s in scores.items():
-        named = (
-            ("BLEU", s.bleu),
-            ("chrF", s.chrf),
-            ("TER", s.ter),
-            ("BLEU, lower-cased", s.paper_bleu),
-        )
-        for label, x in named:
-            table.add_row(name, label, f"{x.value:.2f}", x.signature)
-    table.columns[2].justify = "right"
-    table.columns[3].overflow = "fold"
-    out.print(table)
-
-
-def _show_result(result: Any, output: Path) -> None:
-    """Examples, scores and sizes of a finished run, and what to do with it."""
-    examples = Table("", "sentence", title="First test sentences", show_lines=False)
-    for source, translation, reference in result.examples:
-        examples.add_row("source", source)
-        examples.add_row("translation", translation, style="bold")
-        examples.add_row("reference", reference, end_section=True)
-    out.print(examples)
-    sizes = Table("size", "dense", "this model", "ratio", title="Sizes")
-    for row in result.sizes.rows():
-        sizes.add_row(*row)
-    for column in sizes.columns[1:]:
-        column.justify = "right"
-    out.print(sizes)
-    _show_scores(result.scores)
-    name, first = next(iter(result.scores.items()))
-    out.print(
-        f"BLEU on {name}: {first.bleu.value:.2f} ({first.bleu.signature}); "
-        f"trained in {result.seconds / 60:.1f} minutes\n\n"
-        "What to try next\n"
-        f'  echo "Your sentence." | hf-chts translate {output}\n'
-        f"  hf-chts inspect {output}/model\n"
-        f'  pip install "hf-chts[analysis]" && hf-chts report {output}\n'
-        "  hf-chts methods\n"
-        "  the same recipe with another method:  sparsity.method=set  or  sparsity.sparsity=0.95",
-        soft_wrap=True,
-    )

@@ -2,58 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from hf_chts.layers.sparse_linear import sparse_layers
+from hf_chts.layers.sparse_linear import SparseLinear
 
 
 @torch.no_grad()
-def refuse_bad_gradients(model: nn.Module, loss: Tensor, step: int, *, complete: bool) -> None:
-    """Stop at a loss or gradient that is no finite number, before the optimizer sees it.
+def refuse_bad_number(model: nn.Module, what: str, number: Tensor, step: int) -> None:
+    """Stop at a loss, or a norm of the gradient, that is not finite, before the optimizer sees it.
 
     Args:
         model: The model after a backward.
-        loss: The loss, a scalar.
+        what: What the number is, for the message.
+        number: The number, a scalar.
         step: The optimizer step under way, for the message.
-        complete: Whether the gradient is that of the whole step, which is then looked at, too.
 
     Raises:
-        ValueError: Naming the step and the first parameter that is concerned.
+        ValueError: Naming the step, and the first parameter whose gradient is not finite.
     """
-    named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
-    doubtful = loss.detach().float()
-    if complete:
-        norm = torch.nn.utils.get_total_norm([grad for _, grad in named])
-        doubtful = doubtful + norm.to(doubtful.device)
-    if not bool(doubtful.isfinite()):
-        first = _first_bad(named)
-        where = f", first at {first}" if first else ""
+    if not bool(number.isfinite()):
+        grads = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
+        first = _first_bad(grads)
+        where = f" and the gradient not finite, first at {first}" if first else ""
         raise ValueError(
-            f"step {step}: the loss is {float(loss):.4g} and the gradient not finite{where}; "
-            "nothing of this step was kept. Lower the learning rate, clip gradients or look at "
-            "the data of this step, and go on from the last checkpoint"
+            f"step {step}: {what} is {float(number):.4g}{where}; nothing of this step was kept. "
+            "Lower the learning rate, clip gradients or look at the data of this step, and go on "
+            "from the last checkpoint"
         )
 
 
 @torch.no_grad()
 def refuse_bad_weights(model: nn.Module, step: int) -> None:
-    """Stop at weights, or dense gradients kept for an update, that are not finite.
+    """Stop at a weight that is not finite, before it is saved.
 
     Raises:
         ValueError: Naming the step and the first of them.
     """
-    named: list[tuple[str, Tensor]] = list(model.named_parameters())
-    for name, layer in sparse_layers(model).items():
-        if layer.dense_grad is not None:
-            named.append((f"the dense gradient of {name}", layer.dense_grad))
-    if first := _first_bad(named):
+    if first := _first_bad(model.named_parameters()):
         raise ValueError(
-            f"after step {step}, {first} is not finite: no link was changed and no checkpoint "
-            "written. Lower the learning rate, and go on from the last checkpoint"
+            f"after step {step}, {first} is not finite: no checkpoint was written. Lower the "
+            "learning rate, and go on from the last checkpoint"
         )
+
+
+@torch.no_grad()
+def refuse_bad_links(
+    layers: Mapping[str, SparseLinear], optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """Stop at a link's weight, gradient or optimizer state that is not finite.
+
+    Raises:
+        ValueError: Naming the step and the first of them.
+    """
+    if first := _first_bad(_of_links(layers, optimizer)):
+        raise ValueError(
+            f"after step {step}, {first} is not finite: no link was changed. Lower the learning "
+            "rate or clip gradients, and go on from the last checkpoint; where a GradScaler "
+            "skipped the step, call after_step(step, skipped=True)"
+        )
+
+
+def _of_links(
+    layers: Mapping[str, SparseLinear], optimizer: torch.optim.Optimizer
+) -> Iterable[tuple[str, Tensor]]:
+    """All numbers that belong to links, by name."""
+    for name, layer in layers.items():
+        yield f"{name}.values", layer.values
+        if layer.values.grad is not None:
+            yield f"the gradient of {name}.values", layer.values.grad
+        if layer.dense_grad is not None:
+            yield f"the dense gradient of {name}", layer.dense_grad
+        for key, item in optimizer.state.get(layer.values, {}).items():
+            if isinstance(item, Tensor):
+                yield f"the optimizer's {key} of {name}.values", item
 
 
 def _first_bad(named: Iterable[tuple[str, Tensor]]) -> str | None:
@@ -62,6 +86,7 @@ def _first_bad(named: Iterable[tuple[str, Tensor]]) -> str | None:
     for name, tensor in named:
         names.append(name)
         sound.append(tensor.detach().isfinite().all())
-    if not sound or bool(torch.stack(sound).all()):
+    if not sound:
         return None
-    return names[torch.stack(sound).tolist().index(False)]
+    together = torch.stack([each.to(sound[0].device) for each in sound]).tolist()
+    return None if all(together) else names[together.index(False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,11 +17,17 @@ from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.side_by_side import side_by_side
 
 Mask = Bool[Tensor, "out in"]
+T = TypeVar("T")
 
 
 def world_size() -> int:
     """How many processes train together; 1 where there is only this one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def own_rank() -> int:
+    """Number of this process among them, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 class SharedWork:
@@ -36,7 +43,7 @@ class SharedWork:
     def __init__(self, layers: Mapping[str, SparseLinear]) -> None:
         self.layers = layers
         self.owners = _owners(layers, world_size())
-        self.rank = dist.get_rank() if world_size() > 1 else 0
+        self.rank = own_rank()
         self.seconds = dict.fromkeys(layers, 0.0)
 
     def masks(self, work_out: Callable[[str], Mask]) -> dict[str, Mask]:
@@ -44,7 +51,7 @@ class SharedWork:
         mine = [name for name in self.layers if self._owns(name)]
         own, seconds = side_by_side(mine, work_out, self._device)
         self.add(seconds)
-        return own if len(own) == len(self.layers) else self._exchange(own)
+        return own if world_size() == 1 else self._exchange(own)
 
     def add(self, seconds: Mapping[str, float]) -> None:
         """Count time spent on layers, where this rank owns them."""
@@ -96,6 +103,14 @@ def keep_from_ddp(model: nn.Module) -> None:
     kept = ("values", "crow_indices", "col_indices", *KEPT)
     names = [f"{name}.{leaf}" for name in sparse_layers(model) for leaf in kept]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
+
+
+def gather_over_ranks(item: T) -> list[T]:
+    """What each rank has, in their order; all of them call this."""
+    items = [item] * world_size()
+    if len(items) > 1:
+        dist.all_gather_object(items, item)
+    return items
 
 
 def sum_over_ranks(tensor: Tensor) -> None:

@@ -15,7 +15,11 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hf_chts.budget import last_update, link_counts
+from hf_chts.captures import ask, complete, forget
+from hf_chts.compiling import let_sizes_vary
 from hf_chts.config import SparsityConfig
+from hf_chts.engines import refuse_sharded
+from hf_chts.finite import refuse_bad_links
 from hf_chts.heads import head_counts
 from hf_chts.install import Change, install
 from hf_chts.layer_memory import start_counting
@@ -23,7 +27,7 @@ from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.methods import resolve
 from hf_chts.optimizer_state import refuse_foreign_state
 from hf_chts.parameter_groups import LearningRates
-from hf_chts.ranks import SharedWork, sum_over_ranks
+from hf_chts.ranks import SharedWork
 from hf_chts.rules.links import Links
 from hf_chts.rules.percolation import active_neuron_rate, percolate
 from hf_chts.rules.randomness import generator_for
@@ -45,7 +49,7 @@ class Topology:
     One training step::
 
         topology.before_backward(step)
-        loss.backward()
+        loss_fn(model(x), y).backward()
         optimizer.step()
         topology.after_step(step)
 
@@ -73,8 +77,9 @@ class Topology:
 
         Raises:
             ValueError: If the model is not sparse, ``total_steps`` is below 1, the configuration
-                names a rule that is not there, or parameter groups cannot be made (see
-                :class:`hf_chts.parameter_groups.LearningRates`).
+                names a rule that is not there, parameter groups cannot be made (see
+                :class:`hf_chts.parameter_groups.LearningRates`), the optimizer does not train the
+                links, or these are cut up over processes.
         """
         self.layers = sparse_layers(model)
         found = config or getattr(model, "sparsity_config", None)
@@ -82,6 +87,7 @@ class Topology:
             raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
         if total_steps < 1:
             raise ValueError(f"total_steps must be at least 1; got {total_steps}")
+        refuse_sharded(self.layers, optimizer)
         self.config = resolve(found)
         self.optimizer = optimizer
         self.last_update = last_update(self.config, total_steps)
@@ -91,8 +97,9 @@ class Topology:
         self.rates = LearningRates(optimizer, self.layers, self.config.learning_rate_scale)
         heads = head_counts(model) if self.config.head_wise else {}
         self.parts = {n: _parts(x, heads.get(n, 1)) for n, x in self.layers.items()}
+        forget(self.layers)
+        ask(self.layers, ())
         for layer in self.layers.values():
-            layer.capture_dense_grad, layer.dense_grad = False, None
             start_counting(layer, historical=self.config.historical_weights > 0)
 
     def is_due(self, step: int) -> bool:
@@ -100,11 +107,9 @@ class Topology:
         return step <= self.last_update and step % self.config.update_interval == 0
 
     def before_backward(self, step: int) -> None:
-        """Get ready for a backward of ``step``: learning rates, and dense gradients if needed."""
+        """Get ready for ``step``: learning rates, and what rules read of its backwards."""
         self.rates.scale()
-        capture = self._reads_dense_grad and self.is_due(step)
-        for layer in self.layers.values():
-            layer.capture_dense_grad = capture
+        ask(self.layers, self._reads if self.is_due(step) else ())
 
     @torch.no_grad()
     def after_step(self, step: int, *, skipped: bool = False) -> list[LayerUpdate]:
@@ -118,18 +123,20 @@ class Topology:
             What changed, a row a layer; empty where no update was due.
 
         Raises:
-            ValueError: If optimizer state cannot follow the links, or a rule reads dense gradients
-                and ``before_backward`` was not called; no link has changed then.
+            ValueError: If optimizer state cannot follow the links, a weight, gradient or optimizer
+                state of a link is not finite, or a rule reads dense gradients or correlations and
+                ``before_backward`` was not called; no link has changed then.
         """
         self.rates.restore()
         updates: list[LayerUpdate] = []
         if self.is_due(step) and not skipped:
+            refuse_sharded(self.layers, self.optimizer)
             refuse_foreign_state(self.optimizer, self.layers)
-            if self._reads_dense_grad:
-                _complete_dense_grads(self.layers)
+            complete(self.layers, self._reads)
+            refuse_bad_links(self.layers, self.optimizer, step)
             updates = self._update(step)
-        for layer in self.layers.values():
-            layer.capture_dense_grad, layer.dense_grad = False, None
+        forget(self.layers)
+        ask(self.layers, self._reads if self.is_due(step + 1) else ())
         return updates
 
     def active_neuron_rate(self) -> float | None:
@@ -143,9 +150,8 @@ class Topology:
         return active_neuron_rate(percolate(masks, self.groups), self.groups)
 
     @property
-    def _reads_dense_grad(self) -> bool:
-        rules = (self.removal, self.regrowth)
-        return any(rule is not None and rule.reads == "dense_grad" for rule in rules)
+    def _reads(self) -> set[str]:
+        return {rule.reads for rule in (self.removal, self.regrowth) if rule is not None}
 
     def _progress(self, step: int) -> float:
         return step / self.last_update
@@ -155,6 +161,8 @@ class Topology:
         before = {name: layer.mask for name, layer in self.layers.items()}
         shapes = {n: (x.out_features, x.in_features) for n, x in self.layers.items()}
         targets = link_counts(shapes, self.config, self._progress(step))
+        if any(targets[name] != layer.nnz for name, layer in self.layers.items()):
+            let_sizes_vary()
         kept = work.masks(lambda name: self._remove(name, before[name], targets[name], step))
         kept = self._percolate(kept, work)
         after = work.masks(
@@ -212,12 +220,14 @@ class Topology:
         """One layer as a rule sees it."""
         layer = self.layers[name]
         generator = generator_for(layer.values.device, self.config.seed, *purpose, name)
-        grad = None
+        grad = correlation = None
         if rule.reads == "grad" and layer.values.grad is not None:
             grad = layer.scatter(layer.values.grad)
         elif rule.reads == "dense_grad":
             grad = layer.dense_grad
-        return Links(layer.to_dense() * mask, mask, generator, grad)
+        elif layer.coactivation is not None and rule.reads == "correlation":
+            correlation = layer.coactivation.correlation()
+        return Links(layer.to_dense() * mask, mask, generator, grad, correlation)
 
     def _choose(
         self,
@@ -257,17 +267,3 @@ def _exponent(softness: float | str | None, progress: float) -> float | None:
     if softness is None or softness == "ranked":
         return None
     return EXPONENT[softness](progress, 1.0, 9.0) if isinstance(softness, str) else softness
-
-
-def _complete_dense_grads(layers: dict[str, SparseLinear]) -> None:
-    """Sum dense gradients over all ranks; a layer that no loss has reached has gradient 0."""
-    for name, layer in layers.items():
-        if layer.dense_grad is None and not layer.capture_dense_grad:
-            raise ValueError(
-                f"{name} has no dense gradient: call topology.before_backward(step) before the "
-                "backward of every step"
-            )
-        if layer.dense_grad is None:
-            shape = (layer.out_features, layer.in_features)
-            layer.dense_grad = layer.values.new_zeros(shape, dtype=torch.float32)
-        sum_over_ranks(layer.dense_grad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
-from transformers import Seq2SeqTrainer, Trainer, TrainerCallback, TrainerState
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from transformers import Seq2SeqTrainer, Trainer, TrainerState
 
-from hf_chts.finite import refuse_bad_gradients, refuse_bad_weights
-from hf_chts.layer_memory import KEPT, memories
+from hf_chts.compiling import uncompiled
+from hf_chts.engines import refuse_engine
+from hf_chts.evolving import EvolveTopology
+from hf_chts.finite import refuse_bad_number, refuse_bad_weights
+from hf_chts.layer_memory import memories
 from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.loss import IGNORED, LabelSmoothedLoss
 from hf_chts.parameter_groups import separate_sparse_groups
-from hf_chts.ranks import average_gradients, broadcast_layers, world_size
+from hf_chts.ranks import average_gradients, broadcast_layers, keep_from_ddp, world_size
 from hf_chts.resuming import (
     MEMORY_FILE,
     reading,
@@ -44,35 +48,6 @@ from hf_chts.topology_log import LOG_FILE, append, forget_after
 STATE_FILE = "trainer_state.json"
 
 
-class _EvolveTopology(TrainerCallback):
-    """Calls the engine at the two points of a step where it has work."""
-
-    def __init__(self, trainer: _SparseTraining) -> None:
-        self.trainer = trainer
-        self.loss_scale = 0.0
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the first backward of an optimizer step."""
-        self.trainer.topology.before_backward(state.global_step + 1)
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the optimizer's step."""
-        self.loss_scale = self._loss_scale()
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """After the optimizer's step, while its gradients are still there."""
-        step = state.global_step + 1
-        skipped = self.trainer.accelerator.optimizer_step_was_skipped
-        skipped |= self._loss_scale() < self.loss_scale  # fused optimizers skip by themselves
-        if self.trainer.topology.is_due(step) and not skipped:
-            refuse_bad_weights(self.trainer.model, step)
-        self.trainer.record(step, self.trainer.topology.after_step(step, skipped=skipped))
-
-    def _loss_scale(self) -> float:
-        scaler = self.trainer.accelerator.scaler
-        return 1.0 if scaler is None else float(scaler.get_scale())
-
-
 class _SparseTraining:
     """What both trainers add; mixed in before the Transformers class.
 
@@ -95,10 +70,8 @@ class _SparseTraining:
         super().__init__(*args, **kwargs)
         if getattr(self.model, "sparsity_config", None) is None:
             raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
-        layers = sparse_layers(self.model)
-        kept = ("values", "crow_indices", "col_indices", *KEPT)
-        ignored = [f"{name}.{leaf}" for name in layers for leaf in kept]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, ignored)
+        refuse_engine(self.args, self.accelerator)
+        keep_from_ddp(self.model)
         self._updates: list[list[LayerUpdate]] = []
         self._saves_to: Path | None = None  # the folder of an unfinished checkpoint
         smooths = self.args.label_smoothing_factor > 0
@@ -106,7 +79,7 @@ class _SparseTraining:
         if encodes and not smooths and self.compute_loss_func is None:
             # these models average over each micro-batch: gradients would grow with accumulation
             self.compute_loss_func = LabelSmoothedLoss(0.0)
-        self.add_callback(_EvolveTopology(self))
+        self.add_callback(EvolveTopology(self))
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Add the decoder's inputs where the labels are kept from the model."""
@@ -145,19 +118,37 @@ class _SparseTraining:
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after the last one, link gradients are averaged over ranks."""
-        loss: Tensor = super().training_step(*args, **kwargs)
-        last = self.accelerator.sync_gradients
-        if world_size() > 1 and last:
+        step = self.state.global_step + 1
+        with uncompiled() if self.topology.is_due(step) else contextlib.nullcontext():
+            loss: Tensor = super().training_step(*args, **kwargs)
+        if world_size() > 1 and self.accelerator.sync_gradients:
             average_gradients(sparse_layers(self.model))
         if self.accelerator.scaler is None:  # where there is one, it skips such steps
-            refuse_bad_gradients(self.model, loss, self.state.global_step + 1, complete=last)
+            refuse_bad_number(self.model, "the loss", loss.detach(), step)
         return loss
+
+    def _clip_grad_norm(self, model: Any) -> Tensor:
+        norm = self._get_grad_norm(model)
+        clip_grads_with_norm_(model.parameters(), self.args.max_grad_norm, norm)
+        return norm
+
+    def _get_grad_norm(self, model: Any, grad_norm: Tensor | None = None) -> Tensor:
+        """The norm of a step's whole gradient: for clipping, for the log, and to be refused."""
+        if grad_norm is None:
+            self.accelerator.unscale_gradients()
+            grads = [weight.grad for weight in model.parameters() if weight.grad is not None]
+            grad_norm = get_total_norm(grads)
+            if self.accelerator.scaler is None:
+                what = "the norm of the gradient"
+                refuse_bad_number(self.model, what, grad_norm, self.state.global_step + 1)
+        return grad_norm
 
     def record(self, step: int, updates: list[LayerUpdate]) -> None:
         """Keep what an update did for the next log, and append it to the topology log."""
         if not updates:
             return
-        self._updates.append(updates)
+        if self.args.logging_strategy != "no":
+            self._updates.append(updates)
         if self.args.should_save:
             append(Path(self.args.output_dir) / LOG_FILE, step, updates)
 
@@ -264,6 +255,14 @@ class SparseTrainer(_SparseTraining, Trainer):
 
 class SparseSeq2SeqTrainer(_SparseTraining, Seq2SeqTrainer):
     """``transformers.Seq2SeqTrainer`` for a model after :func:`hf_chts.sparsify`."""
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Let every example count once.
+
+        Transformers counts those twice that fill the last batches of several processes.
+        """
+        self.gather_function = self.accelerator.gather_for_metrics
+        return super().evaluation_loop(*args, **kwargs)
 
 
 def _shifted(model: Any, labels: Tensor) -> Tensor:

@@ -160,7 +160,9 @@ def test_methods(command) -> None:
         assert re.search(rf"│ {name} +│", table), name
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "translate", "inspect", "methods"])
+@pytest.mark.parametrize(
+    "name", ["train", "evaluate", "translate", "inspect", "report", "compare", "methods"]
+)
 def test_help(name, command) -> None:
     status, text, errors = command(name, "--help")
     assert status == 0

@@ -157,3 +157,15 @@ def test_tokenizers_of_any_content(tokenizer, data) -> None:
         (folder / name).write_bytes(files[name])
     if pair is not None:
         attempt(lambda: pair.source_ids(["a b zz"]))
+
+
+def test_a_tokenizer_that_names_no_token_of_its_own_for_the_unknown(tokenizer) -> None:
+    folder, files = tokenizer
+    content = json.loads(files["tokenizer.json"])
+    content["model"]["unk_token"] = ""
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    try:
+        with pytest.raises(ValueError, match="cannot be read"):
+            TokenizerPair.load(folder)
+    finally:
+        (folder / "tokenizer.json").write_bytes(files["tokenizer.json"])

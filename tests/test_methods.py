@@ -3,6 +3,8 @@
 import dataclasses
 
 import pytest
+import torch
+from plain_loop import Loop, check_moved
 
 from hf_chts.budget import check_rules, link_counts
 from hf_chts.config import SparsityConfig
@@ -44,12 +46,31 @@ def test_set_and_rigl_differ_in_regrowth_and_schedule_only():
         ("rigl_soft", "rigl", {"removal_exponent"}),
         ("set_cosine", "set", {"zeta_schedule"}),
         ("static_brf", "static", {"initial"}),
+        ("hebbian", "chts", {"regrowth"}),
+        ("hebbian_ch", "chts", {"regrowth"}),
+        ("chts_normalised", "chts", {"regrowth"}),
+        ("chts_weighted", "chts", {"regrowth"}),
     ],
 )
 def test_a_control_differs_in_one_field(control, row, fields):
     one = dataclasses.asdict(resolve(SparsityConfig(method=control)))
     other = dataclasses.asdict(resolve(SparsityConfig(method=row)))
     assert {key for key in one if one[key] != other[key]} == {"method", *fields}
+
+
+@pytest.mark.parametrize("method", ["hebbian", "hebbian_ch", "chts_normalised", "chts_weighted"])
+def test_rows_beyond_the_papers_move_links(method):
+    assert "not from a paper" in METHODS[method].paper
+    loop = Loop(method=method, zeta=0.5, total=6)
+    before = loop.masks()
+    counts = {name: int(mask.sum()) for name, mask in before.items()}
+    for _ in range(6):
+        loop.before_update()
+        weights, old = loop.dense_state(), loop.masks()
+        loop.topology.after_step(loop.step)
+        check_moved(loop, weights, old)
+        assert {name: int(mask.sum()) for name, mask in loop.masks().items()} == counts
+    assert any(not torch.equal(mask, before[name]) for name, mask in loop.masks().items())
 
 
 def test_mest_starts_denser_and_falls_in_stages():

@@ -13,7 +13,7 @@ from tiny_training import marian, trainer_of
 from transformers import TrainerCallback
 
 from hf_chts import SparseLinear, SparsityConfig, Topology, initial_mask, sparse_layers, sparsify
-from hf_chts.finite import refuse_bad_gradients, refuse_bad_weights
+from hf_chts.finite import refuse_bad_number, refuse_bad_weights
 from hf_chts.rules.select import choose
 from hf_chts.safe_saving import checkpoints
 
@@ -70,7 +70,9 @@ def test_a_bad_loss_stops_the_run(tmp_path, value, accumulation) -> None:
     trainer = trainer_of(marian(), tmp_path, gradient_accumulation_steps=accumulation, **SAVING)
     trainer.compute_loss_func = spoil_loss(value)
     step = -(-5 // accumulation)
-    with pytest.raises(ValueError, match=f"step {step}: the loss is (nan|-inf) and"):
+    with pytest.raises(
+        ValueError, match=f"step {step}: the loss is (nan|-inf); nothing of this step"
+    ):
         trainer.train()
 
 
@@ -100,24 +102,119 @@ def test_no_checkpoint_of_bad_weights(tmp_path) -> None:
     assert not checkpoints(tmp_path)
 
 
-def test_a_bad_dense_gradient_stops_the_update() -> None:
-    """That of inactive links alone."""
+def everything(loop):
+    state = {
+        f"{n}.{k}": x.clone() for n, x in loop.layers.items() for k, x in x.state_dict().items()
+    }
+    for (name, key), item in loop.dense_state().items():
+        state[f"{name}/{key}"] = item
+    return state
+
+
+def spoil(loop, what, value) -> None:
+    layer = loop.layers["2"]
+    if what == "dense":  # of an inactive link alone
+        layer.dense_grad[tuple((~layer.mask).nonzero()[0])] = value
+    else:
+        state = {"weight": layer.values.data, "gradient": layer.values.grad}
+        {**state, **loop.optimizer.state[layer.values]}[what][1] = value
+
+
+SPOILED = {
+    "weight": "2.values is",
+    "gradient": "the gradient of 2.values is",
+    "dense": "the dense gradient of 2 is",
+    "exp_avg": "the optimizer's exp_avg of 2.values is",
+    "exp_avg_sq": "the optimizer's exp_avg_sq of 2.values is",
+}
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("what", SPOILED)
+def test_no_update_by_bad_numbers_in_a_plain_loop(what, value) -> None:
+    """Whatever it is that went wrong, and whether or not a rule would have read it."""
     loop = Loop(method="rigl")
-    layer = next(iter(loop.layers.values()))
-    layer.dense_grad = torch.full((layer.out_features, layer.in_features), math.inf)
-    with pytest.raises(ValueError, match=r"after step 7, the dense gradient of .* is not finite"):
-        refuse_bad_weights(loop.model, 7)
+    loop.go()
+    loop.before_update()
+    spoil(loop, what, value)
+    before = everything(loop)
+    with pytest.raises(ValueError, match=f"after step 2, {SPOILED[what]} not finite: no link was"):
+        loop.topology.after_step(2)
+    after = everything(loop)
+    assert all(torch.equal(x.nan_to_num(7), after[key].nan_to_num(7)) for key, x in before.items())
 
 
-def test_large_gradients_count_as_bad_and_finite_ones_pass() -> None:
+def test_a_skipped_step_may_have_bad_gradients() -> None:
+    loop = Loop(method="rigl")
+    loop.go()
+    loop.before_update()
+    loop.layers["2"].dense_grad[0, 0] = loop.layers["2"].values.grad[0] = math.inf
+    assert loop.topology.after_step(2, skipped=True) == []
+    loop.go()
+    assert loop.go()  # the next update has forgotten it
+
+
+def test_a_norm_beyond_float32_stops_the_step(tmp_path) -> None:
+    """Finite gradients of 1e20: clipping by their norm would give 0."""
+
+    def grow(model) -> None:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.fill_(1e20)
+
+    trainer = trainer_of(marian(), tmp_path, **SAVING)
+    step = trainer.training_step
+
+    def training_step(*args, **kwargs):
+        loss = step(*args, **kwargs)
+        if trainer.state.global_step == 3:
+            grow(trainer.model)
+        return loss
+
+    trainer.training_step = training_step
+    with pytest.raises(ValueError, match="step 4: the norm of the gradient is inf; nothing of"):
+        trainer.train()
+    assert list(checkpoints(tmp_path)) == [2]
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.3])
+def test_the_norm_is_taken_once_and_is_that_of_torch(tmp_path, clip) -> None:
+    """What is logged, and what clipping leaves, are torch's own."""
+    trainer = trainer_of(marian(), tmp_path, max_steps=2, max_grad_norm=clip)
+    seen = []
+
+    def look(model) -> None:
+        grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        seen.append(torch.nn.utils.get_total_norm(grads).item())
+
+    step = trainer.training_step
+
+    def training_step(*args, **kwargs):
+        loss = step(*args, **kwargs)
+        look(trainer.model)
+        return loss
+
+    trainer.training_step = training_step
+    trainer.add_callback(At(1, look, "on_pre_optimizer_step"))
+    trainer.add_callback(At(2, look, "on_pre_optimizer_step"))
+    trainer.train()
+    norms = [log["grad_norm"] for log in trainer.state.log_history if "grad_norm" in log]
+    assert norms == pytest.approx(seen[::2])
+    assert seen[1::2] == pytest.approx([clip] * 2 if clip else seen[::2], rel=1e-4)
+
+
+def test_only_finite_numbers_pass() -> None:
     model = torch.nn.Linear(2, 2)
-    model.weight.grad = torch.full((2, 2), 1e18)
-    refuse_bad_gradients(model, torch.tensor(1.0), 1, complete=True)
-    model.weight.grad = torch.full((2, 2), 1e20)  # its norm is beyond float32: clipping gives 0
-    with pytest.raises(ValueError, match="gradient not finite; nothing"):
-        refuse_bad_gradients(model, torch.tensor(1.0), 1, complete=True)
-    refuse_bad_gradients(model, torch.tensor(1.0), 1, complete=False)
+    refuse_bad_number(model, "the loss", torch.tensor(3e38), 1)
     refuse_bad_weights(model, 1)
+    with pytest.raises(ValueError, match="step 1: the loss is nan; nothing of this step was kept"):
+        refuse_bad_number(model, "the loss", torch.tensor(math.nan), 1)
+    model.bias.grad = torch.tensor([0.0, math.inf])
+    with pytest.raises(ValueError, match="loss is inf and the gradient not finite, first at bias;"):
+        refuse_bad_number(model, "the loss", torch.tensor(math.inf), 1)
+    model.bias.data[0] = math.nan
+    with pytest.raises(ValueError, match="after step 1, bias is not finite: no checkpoint was"):
+        refuse_bad_weights(model, 1)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_torch_fused"])

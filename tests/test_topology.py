@@ -28,7 +28,9 @@ def test_exact_link_counts_and_no_dense_tensors(method) -> None:
             assert layer.values.shape == layer.col_indices.shape == (counts[name],)
             assert layer.values.grad is None or layer.values.grad.shape == (counts[name],)
             assert layer.dense_grad is None
-            assert not layer.capture_dense_grad
+            next_reads = method == "rigl" and loop.topology.is_due(loop.step + 1)
+            assert layer.capture_dense_grad == next_reads
+            assert not layer.capture_coactivation
         loop.dense_state()  # checks the shapes of the optimizer's state
 
 

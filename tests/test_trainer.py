@@ -121,6 +121,12 @@ def test_topology_figures_reach_report_to_and_the_log(tmp_path) -> None:
     assert logs[1]["topology_active_neurons"] == pytest.approx(mean(known))
 
 
+def test_updates_that_nobody_logs_are_not_kept(tmp_path) -> None:
+    trainer, _ = run(marian(), tmp_path, max_steps=6, logging_strategy="no")
+    assert (tmp_path / "topology.jsonl").read_text().count("\n") >= 3
+    assert trainer._updates == []
+
+
 def test_evaluation_with_generation_and_the_best_model(tmp_path) -> None:
     model = marian(method="set", zeta=0.5)
     scores = itertools.cycle([3.0, 1.0, 2.0])

@@ -66,7 +66,7 @@ def everything(trainer):
 def whole(tmp_path_factory):
     """Uninterrupted runs by method: their folder and what they left."""
     runs = {}
-    for method in ("chts", "rigl"):
+    for method in ("chts", "rigl", "hebbian"):
         folder = tmp_path_factory.mktemp(method)
         trainer = trainer_of(model_of(method, learning_rate_scale="smupar"), folder)
         trainer.train()
@@ -82,7 +82,7 @@ def copied(source, target, step):
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5])  # updates follow steps 2, 4, 6, 8; epochs have 5
-@pytest.mark.parametrize("method", ["chts", "rigl"])
+@pytest.mark.parametrize("method", ["chts", "rigl", "hebbian"])
 def test_resumed_equals_uninterrupted(whole, method, step, tmp_path) -> None:
     folder, expected = whole[method]
     copied(folder, tmp_path, step)

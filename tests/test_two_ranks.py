@@ -72,7 +72,7 @@ def run(folder, method, smoothing, accumulation):
     return state
 
 
-CASES = [("chts", 0.0, 1), ("rigl", 0.1, 2)]
+CASES = [("chts", 0.0, 1), ("rigl", 0.1, 2), ("hebbian", 0.1, 2)]
 for case in CASES:
     torch.save(run(sys.argv[1], *case), f"{sys.argv[1]}/{case[0]}-{WORLD}-{RANK}.pt")
 if WORLD > 1:
@@ -145,14 +145,14 @@ def states(tmp_path_factory):
     return {path.stem: torch.load(path) for path in folder.glob("*.pt")}
 
 
-@pytest.mark.parametrize("method", ["chts", "rigl"])
+@pytest.mark.parametrize("method", ["chts", "rigl", "hebbian"])
 def test_ranks_agree_bit_for_bit(states, method) -> None:
     one, two = states[f"{method}-2-0"], states[f"{method}-2-1"]
     assert any("col_indices" in key for key in one)
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-@pytest.mark.parametrize("method", ["chts", "rigl"])
+@pytest.mark.parametrize("method", ["chts", "rigl", "hebbian"])
 def test_two_ranks_equal_one_process(states, method) -> None:
     """Same global batch, so the same run up to rounding, and the same links."""
     one, two = states[f"{method}-1-0"], states[f"{method}-2-0"]

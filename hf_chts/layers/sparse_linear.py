@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hf_chts.layers import structure
+from hf_chts.layers.capture import Capture
+from hf_chts.layers.coactivation import CoActivation
 from hf_chts.layers.kernels import dense, pick_kernel
 
 
@@ -26,6 +28,9 @@ class SparseLinear(nn.Module):
         capture_dense_grad: While True, every backward adds the gradient of all links, active or
             not, to ``dense_grad``.
         dense_grad: Sum of those gradients in float32, shape (out, in), or None.
+        capture_coactivation: While True, every backward adds the inputs and outputs of its tokens
+            to ``coactivation``. Outputs are the layer's own, before any activation function.
+        coactivation: How input and output neurons varied together over those tokens, or None.
         explored: Links that were ever active, one bit each, or None where nobody counts them.
         past_positions: Links that were removed, the latest last, int64, or None where historical
             weights are not kept.
@@ -67,6 +72,8 @@ class SparseLinear(nn.Module):
         self.resting = False
         self.capture_dense_grad = False
         self.dense_grad: Tensor | None = None
+        self.capture_coactivation = False
+        self.coactivation: CoActivation | None = None
         self._compute: ModuleType = dense
         self._index: tuple[Tensor, ...] = ()
 
@@ -181,7 +188,8 @@ class SparseLinear(nn.Module):
             )
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        if self.capture_dense_grad and torch.is_grad_enabled():
+        captures = self.capture_dense_grad or self.capture_coactivation
+        if captures and torch.is_grad_enabled():
             captured: Tensor = self._forward_capturing(x)
             return captured
         return self._multiply(x)
@@ -194,8 +202,8 @@ class SparseLinear(nn.Module):
 
     @torch.compiler.disable
     def _forward_capturing(self, x: Tensor) -> Tensor:
-        """Forward of the few steps whose backward also collects the dense gradient."""
-        captured: Tensor = _CaptureDenseGrad.apply(x, self._multiply(x), self)
+        """Forward of the few steps whose backward also collects what rules read."""
+        captured: Tensor = Capture.apply(x, self._multiply(x), self)
         return captured
 
     def _apply(self, fn: Any, recurse: bool = True) -> SparseLinear:
@@ -256,22 +264,3 @@ class SparseLinear(nn.Module):
 def sparse_layers(model: nn.Module) -> dict[str, SparseLinear]:
     """The sparse layers of a model by qualified name, in the order of the model."""
     return {n: m for n, m in model.named_modules() if isinstance(m, SparseLinear)}
-
-
-class _CaptureDenseGrad(torch.autograd.Function):
-    """Identity on ``y`` whose backward adds ``grad_y^T x`` to the layer's ``dense_grad``."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, layer: SparseLinear) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.layer = layer
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
-        (x,) = ctx.saved_tensors
-        layer: SparseLinear = ctx.layer
-        rows = grads[0].reshape(-1, layer.out_features)
-        grad = (rows.t() @ x.reshape(-1, layer.in_features)).float()
-        layer.dense_grad = grad if layer.dense_grad is None else layer.dense_grad + grad
-        return None, grads[0], None

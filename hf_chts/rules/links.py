@@ -24,17 +24,23 @@ class Links:
         grad: Gradient of the loss by the weight. At active links only (0 elsewhere) for a rule
             that reads ``"grad"``, at every link for one that reads ``"dense_grad"``; None for a
             rule that reads neither.
+        correlation: Pearson correlation, in [-1, 1], of the activations of each output neuron and
+            each input neuron, over the tokens of the optimizer step that the update follows; 0
+            where one of them is constant. None for a rule that does not read
+            ``"correlation"``.
     """
 
     weight: Float[Tensor, "out in"]
     mask: Bool[Tensor, "out in"]
     generator: torch.Generator
     grad: Float[Tensor, "out in"] | None = None
+    correlation: Float[Tensor, "out in"] | None = None
 
     def of(self, rows: slice) -> Links:
         """The sub-network of some output neurons, such as those of one attention head."""
         grad = None if self.grad is None else self.grad[rows]
-        return Links(self.weight[rows], self.mask[rows], self.generator, grad)
+        correlation = None if self.correlation is None else self.correlation[rows]
+        return Links(self.weight[rows], self.mask[rows], self.generator, grad, correlation)
 
 
 @dataclass(frozen=True)

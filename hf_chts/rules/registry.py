@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-Reads = Literal["weight", "grad", "dense_grad"]
+Reads = Literal["weight", "grad", "dense_grad", "correlation"]
 
 
 class Rule(NamedTuple):
@@ -38,7 +38,8 @@ class Registry(dict[str, Rule]):
         Args:
             name: Name of the rule in recipes, lower case.
             source: Paper with section or equation, and a link.
-            reads: ``"grad"`` for the gradient at active links, ``"dense_grad"`` at all links.
+            reads: ``"grad"`` for the gradient at active links, ``"dense_grad"`` at all links,
+                ``"correlation"`` for that of the activations of input and output neurons.
 
         Returns:
             The decorator; it hands the function back unchanged.

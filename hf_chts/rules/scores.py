@@ -25,7 +25,8 @@ def link_scores(mask: Bool[Tensor, "out in"], rule: str = "ch2_l3n") -> Float[Te
 
     Raises:
         TypeError: If ``mask`` is not a tensor of bool.
-        ValueError: If ``mask`` has not two dimensions, or the rule is unknown or reads gradients.
+        ValueError: If ``mask`` has not two dimensions, or the rule is unknown or reads more
+            than the mask.
     """
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
@@ -37,7 +38,9 @@ def link_scores(mask: Bool[Tensor, "out in"], rule: str = "ch2_l3n") -> Float[Te
     chosen = regrowth.make(rule)
     if chosen.reads != "weight":
         known = ", ".join(sorted(name for name, one in regrowth.items() if one.reads == "weight"))
-        raise ValueError(f"rule {rule!r} reads gradients, a mask has none; take one of: {known}")
+        raise ValueError(
+            f"rule {rule!r} reads {chosen.reads}, which a mask has not; take one of: {known}"
+        )
     generator = torch.Generator(mask.device).manual_seed(0)
     scores: Tensor = chosen.function(Links(mask.float(), mask, generator))
     return scores.masked_fill(mask, torch.nan)

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from hf_chts.ranks import gather_over_ranks, own_rank, world_size
 from hf_chts.translation.batches import pack, pad
 from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.tokenizer import TokenizerPair
@@ -27,6 +28,7 @@ def translate(
     max_tokens: int = 4096,
     max_length: int | None = None,
     progress: bool = True,
+    shared: bool = False,
 ) -> list[str]:
     """Translate sentences where the model is, in batches of similar length, in order.
 
@@ -44,6 +46,8 @@ def translate(
         max_length: Cut sources to so many tokens, with one warning that tells how many were cut;
             None: as many as the model has positions, and no more than ``max_tokens``.
         progress: Show a progress bar when standard error is a terminal.
+        shared: Share batches out over the processes that train together: all of them call this,
+            and get all translations, the same as one process makes.
 
     Returns:
         One translation a sentence.
@@ -63,16 +67,20 @@ def translate(
         search["early_stopping"] = False
     if tokenizers.forced_bos_token_id is not None:
         search["forced_bos_token_id"] = tokenizers.forced_bos_token_id
-    translations = [""] * len(sentences)
+    batches = pack([len(ids[line]) for line in order], max_tokens)
+    if shared:
+        batches = batches[own_rank() :: world_size()]
+    made: dict[int, str] = {}
     with _evaluating(model), torch.inference_mode(), _bar(progress) as bar:
-        task = bar.add_task("translating", total=len(order))
-        for batch in pack([len(ids[line]) for line in order], max_tokens):
+        task = bar.add_task("translating", total=sum(len(order[batch]) for batch in batches))
+        for batch in batches:
             rows = [ids[line] for line in order[batch]]
             outputs = _generate(model, rows, tokenizers.source.pad_token_id, search)
-            for line, text in zip(order[batch], tokenizers.decode(outputs), strict=True):
-                translations[line] = text
+            made.update(zip(order[batch], tokenizers.decode(outputs), strict=True))
             bar.advance(task, len(rows))
-    return translations
+    for other in gather_over_ranks(made) if shared else ():
+        made.update(other)
+    return [made.get(line, "") for line in range(len(sentences))]
 
 
 def _positions(model: Any) -> int | None:
@@ -99,7 +107,7 @@ def _generate(model: Any, rows: list[list[int]], pad_id: int, search: dict[str, 
 def translate_by(
     model: Any, tokenizers: TokenizerPair, sentences: list[str], evaluation: EvaluationSection
 ) -> list[str]:
-    """Translate with a recipe's decoding settings."""
+    """Translate with a recipe's decoding settings, on all processes that train together."""
     return translate(
         model,
         tokenizers,
@@ -107,6 +115,7 @@ def translate_by(
         beams=evaluation.beams,
         length_penalty=evaluation.length_penalty,
         max_tokens=evaluation.batch_tokens,
+        shared=True,
     )
 
 

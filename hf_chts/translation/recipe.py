@@ -38,11 +38,11 @@ class Recipe:
         return yaml.safe_dump(_plain(self), sort_keys=False)
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """YAML in which ``5e-4`` is a number, as people write it."""
 
 
-_Loader.add_implicit_resolver(
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
@@ -83,7 +83,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise ValueError(f"{path} is its own base")
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
@@ -92,7 +92,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = settings.pop("base", None)
     if base is None:
         return settings
-    return _merged(_read(path.parent / str(base), (*seen, path.resolve())), settings)
+    return merged(_read(path.parent / str(base), (*seen, path.resolve())), settings)
 
 
 def _anchor_files(data: Any, folder: Path) -> None:
@@ -112,13 +112,13 @@ def _anchored(name: Any, folder: Path) -> Any:
     return str(folder / name) if found else name
 
 
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Sections of both; where both have one, its keys are merged; rules are replaced whole."""
-    merged = copy.deepcopy(base)
+    result = copy.deepcopy(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both and "rule" not in value else value
-    return merged
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both and "rule" not in value else value
+    return result
 
 
 def _assign(settings: dict[str, Any], assignment: str) -> None:
@@ -127,7 +127,7 @@ def _assign(settings: dict[str, Any], assignment: str) -> None:
     if not equals or not all(path) or len(path) < 2:
         raise ValueError(f"{assignment!r} is no override: write section.key=value")
     try:
-        value = yaml.load(text, _Loader)
+        value = yaml.load(text, Loader)
     except yaml.YAMLError:
         raise ValueError(f"{assignment!r}: the value is not YAML") from None
     place = settings

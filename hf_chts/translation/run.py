@@ -109,9 +109,7 @@ def train(
         callbacks=[ShowProgress(), TopologyMonitor(folder.path)],
     )
     seconds = _fit(trainer, folder, checkpoint)
-    if not main:
-        return Result({}, Sizes.of(model, folder.model), [], seconds)
-    return _finish(recipe, folder, sets, encoded.left_out.n_kept, seconds)
+    return _finish(recipe, folder, sets, encoded.left_out.n_kept, seconds, main)
 
 
 def _kept_tokenizers(recipe: Recipe, folder: RunFolder) -> TokenizerPair:
@@ -192,11 +190,17 @@ def _log_every(evaluate_every: int) -> int:
 
 
 def _fit(trainer: TranslationTrainer, folder: RunFolder, checkpoint: str | None) -> float:
-    """Train, settle on the weights to keep, and save them; the seconds it took."""
+    """Train, and save what came of it; the seconds it took."""
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train(resume_from_checkpoint=checkpoint)
-    if trainer.args.process_index != 0:
-        return trainer.clock.seconds
+    if trainer.args.process_index == 0:
+        _save(trainer, folder)
+    trainer.accelerator.wait_for_everyone()
+    return trainer.clock.seconds
+
+
+def _save(trainer: TranslationTrainer, folder: RunFolder) -> None:
+    """Settle on the weights to keep, and save them beside the records of the training."""
     if trainer.recipe.training.average_last:
         average_checkpoints(trainer.model, folder.checkpoints, trainer.recipe.training.average_last)
     with whole_folder(folder.model) as path:
@@ -207,7 +211,6 @@ def _fit(trainer: TranslationTrainer, folder: RunFolder, checkpoint: str | None)
     log = folder.checkpoints / LOG_FILE
     if log.is_file():
         write_text(folder.path / LOG_FILE, log.read_text(encoding="utf-8"))
-    return trainer.clock.seconds
 
 
 def _finish(
@@ -216,14 +219,21 @@ def _finish(
     sets: dict[str, ParallelText],
     n_pairs: int,
     seconds: float,
+    main: bool,
 ) -> Result:
-    """Translate and score the test sets with the saved model, and write the records of the run."""
+    """Translate the test sets with the saved model, on all processes; score and record on one."""
     model, tokenizers = load_model(folder.path)  # not the one in memory, which may run in bf16
+    made = {
+        name: translate_by(model, tokenizers, text.source, recipe.evaluation)
+        for name, text in sets.items()
+    }
+    if not main:
+        return Result({}, Sizes.of(model, folder.model), [], seconds)
     (folder.path / "translations").mkdir(exist_ok=True)
     scores: dict[str, Scores] = {}
     examples: list[tuple[str, str, str]] = []
     for name, text in sets.items():
-        hypotheses = translate_by(model, tokenizers, text.source, recipe.evaluation)
+        hypotheses = made[name]
         lines = "".join(line + "\n" for line in hypotheses)
         write_text(folder.path / "translations" / f"{name}.txt", lines)
         scores[name] = score(hypotheses, text.target, recipe.data.target_lang)

@@ -143,7 +143,7 @@ class RunFolder:
     def _checkpoint_of(self, recipe: Recipe, step: int | None) -> str | None:
         if not self.recipe.is_file():
             raise ValueError(f"{self.path} holds no run to resume: start it without --resume")
-        differing = _differences(self.settings(), yaml.safe_load(recipe.to_yaml()))
+        differing = differences(self.settings(), yaml.safe_load(recipe.to_yaml()))
         if differing:
             raise ValueError(
                 f"the recipe differs from the one in {self.path} in {', '.join(differing)}: "
@@ -208,12 +208,12 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _differences(before: Any, after: Any, where: str = "") -> list[str]:
+def differences(before: Any, after: Any, where: str = "") -> list[str]:
     """Dotted names of the settings in which two recipes differ."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return [] if before == after else [where]
     names = []
     for key in dict.fromkeys((*before, *after)):
         inner = f"{where}.{key}" if where else str(key)
-        names += _differences(before.get(key), after.get(key), inner)
+        names += differences(before.get(key), after.get(key), inner)
     return names

@@ -21,6 +21,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 SPECIALS = ("<pad>", "</s>", "<unk>")
 TARGET_FOLDER = "target_tokenizer"
+UNHEARD_OF = "\u2603 \U0001f996"
+"""Characters that no vocabulary is likely to have."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ class TokenizerPair:
 def _read(name_or_path: str | Path) -> Any:
     """A tokenizer; what it brings of its own code is never run."""
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        tokenizer(UNHEARD_OF, verbose=False)  # a missing <unk> shows only where it is needed
+        return tokenizer
     except (ValueError, OSError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # panics of the Rust reader are no Exception

@@ -162,15 +162,5 @@ class TranslationTrainer(SparseSeq2SeqTrainer):
     def _validation_bleu(self) -> float:
         """BLEU of the validation set, its sentences shared out over processes."""
         text = self.validation_text
-        rank, world = self.args.process_index, self.args.world_size
-        mine = translate_by(
-            self.model, self.tokenizers, text.source[rank::world], self.recipe.evaluation
-        )
-        shares: list[Any] = [mine]
-        if world > 1:
-            shares = [None] * world
-            dist.all_gather_object(shares, mine)
-        hypotheses = [""] * len(text.source)
-        for r, share in enumerate(shares):
-            hypotheses[r::world] = share
+        hypotheses = translate_by(self.model, self.tokenizers, text.source, self.recipe.evaluation)
         return score(hypotheses, text.target, self.recipe.data.target_lang).bleu.value

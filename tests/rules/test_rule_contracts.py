@@ -23,11 +23,13 @@ each_rule = pytest.mark.parametrize(
 def links_of(mask, seed=0, dtype=torch.float32, reads="weight"):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(mask.shape, generator=generator, dtype=dtype) * mask
-    grad = None
-    if reads != "weight":
+    grad = correlation = None
+    if reads in ("grad", "dense_grad"):
         grad = torch.randn(mask.shape, generator=generator, dtype=dtype)
         grad = grad * mask if reads == "grad" else grad
-    return Links(weight, mask, generator, grad)
+    elif reads == "correlation":
+        correlation = torch.rand(mask.shape, generator=generator).to(dtype) * 2 - 1
+    return Links(weight, mask, generator, grad, correlation)
 
 
 def random_mask(out, inp, density, seed=0):
@@ -54,7 +56,7 @@ each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64, tor
 @each_rule
 def test_cites_its_paper(registry, name):
     assert len(registry[name].source) > 10
-    assert registry[name].reads in ("weight", "grad", "dense_grad")
+    assert registry[name].reads in ("weight", "grad", "dense_grad", "correlation")
     assert "Source:" in registry[name].function.__doc__
 
 
@@ -85,7 +87,7 @@ def test_never_writes_to_its_input_and_repeats(registry, name, mask):
     first, second = rule.function(links), rule.function(again)
     assert torch.equal(first.nan_to_num(), second.nan_to_num())
     first.fill_(-1)  # a rule may hand out nothing of its input either
-    for field in ("weight", "mask", "grad"):
+    for field in ("weight", "mask", "grad", "correlation"):
         one, other = getattr(links, field), getattr(again, field)
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one, other)
@@ -108,6 +110,7 @@ def test_renaming_neurons_renames_scores(registry, name, out, inp, density, seed
         weight=renamed(links.weight),
         mask=renamed(links.mask),
         grad=renamed(links.grad),
+        correlation=renamed(links.correlation),
     )
     eligible = renamed(links.mask if registry is removal else ~links.mask)
     want, got = renamed(rule.function(links)), rule.function(other)
@@ -118,6 +121,7 @@ def test_rules_are_there():
     assert {"magnitude", "relative_importance", "mest"} <= set(removal)
     published = {"random", "gradient", "ch2_l3n", "ch3_l3n", "ch3_1_l3n", "ch2_l3p", "ch3_l3p"}
     assert published <= set(regrowth)
+    assert {"hebbian", "ch2_l3n_hebbian", "ch2_l3n_normalised", "weighted_paths"} <= set(regrowth)
 
 
 # Adding a rule from outside the package

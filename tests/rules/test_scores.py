@@ -40,7 +40,7 @@ def test_unknown_rule_lists_the_known_ones():
 
 
 def test_rules_that_read_gradients_are_refused():
-    with pytest.raises(ValueError, match=r"'gradient' reads gradients.*take one of: ch2_l3n"):
+    with pytest.raises(ValueError, match=r"'gradient' reads dense_grad.*take one of: ch2_l3n"):
         link_scores(MASK, rule="gradient")
 
 

@@ -1,0 +1,33 @@
+"""What ``torch.compile`` has to know of layers whose links move."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+
+def let_sizes_vary() -> None:
+    """Have compiled models take the number of links for a variable, now that it changes.
+
+    Sizes of parameters count as constants: the model would be compiled anew after every update,
+    and after a few of them no more.
+    """
+    if dynamo := _dynamo():
+        dynamo.config.force_parameter_static_shapes = False
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Run compiled models as they were written.
+
+    For the few steps of which rules read something at each layer, where the graph would break.
+    """
+    return torch.compiler.set_stance("force_eager") if _dynamo() else contextlib.nullcontext()
+
+
+def _dynamo() -> Any:
+    """The compiler, if anyone has compiled anything; to import it takes seconds."""
+    return sys.modules.get("torch._dynamo")
