@@ -58,7 +58,7 @@ METHODS: dict[str, Method] = {
     "static": Method(SET_PAPER, {}, "SET's start, links never change"),
     "set": Method(
         SET_PAPER,
-        {"removal": "magnitude", "regrowth": "random"},
+        {"removal": "magnitude", "regrowth": "random", "regrowth_exponent": 1.0},
         "removes the smallest magnitudes of both signs together; SET ranks each sign by itself",
     ),
     "rigl": Method(
@@ -71,6 +71,7 @@ METHODS: dict[str, Method] = {
         {
             "removal": "mest",
             "regrowth": "random",
+            "regrowth_exponent": 1.0,
             "zeta_schedule": "mest",
             "density_schedule": "mest",
         },
@@ -142,6 +143,24 @@ METHODS["chts_random"] = _control("chts", "random regrowth", regrowth="random")
 METHODS["rigl_soft"] = _control("rigl", "soft removal", removal_exponent="delta_linear")
 METHODS["set_cosine"] = _control("set", "the cosine drop fraction", zeta_schedule="cosine")
 METHODS["static_brf"] = _control("static", "a BRF start", initial={"rule": "brf", "r": 0.25})
+
+
+def _beyond(name: str, regrowth: str, what: str) -> Method:
+    """A row of this project's own: another one with a regrowth rule that is in no paper."""
+    settings = {**METHODS[name].settings, "regrowth": regrowth}
+    return Method("hf_chts, not from a paper", settings, f"{name} with {what}")
+
+
+METHODS["hebbian"] = _beyond("chts", "hebbian", "regrowth between neurons that fire together")
+METHODS["hebbian_ch"] = _beyond(
+    "chts", "ch2_l3n_hebbian", "regrowth by the geometric mean of CH2-L3n and Hebbian scores"
+)
+METHODS["chts_normalised"] = _beyond(
+    "chts", "ch2_l3n_normalised", "CH2-L3n divided by the root of both degrees"
+)
+METHODS["chts_weighted"] = _beyond(
+    "chts", "weighted_paths", "regrowth by the weights along paths of length three"
+)
 
 
 def resolve(config: SparsityConfig) -> SparsityConfig:

@@ -28,7 +28,8 @@ def choose(
 
     Source: Kool et al., ICML 2019, arXiv 1903.06059: the ``k`` largest of log odds plus
     Gumbel noise are a sample without replacement. Logarithms in float64 keep apart odds whose
-    powers would underflow.
+    powers would underflow. Where few are to be chosen, drawing one by one, and again where a link
+    was drawn before, is a sample of the same law, and much cheaper.
 
     Args:
         scores: One score per link; those of links that are not eligible are ignored.
@@ -46,8 +47,17 @@ def choose(
         ValueError: If ``k`` or ``exponent`` is out of range, or an eligible score is NaN or
             infinite, or negative where the choice is soft.
     """
+    n_eligible = int(eligible.count_nonzero())
+    if not 0 <= k <= n_eligible:
+        raise ValueError(f"cannot choose {k} links: k must be in [0, {n_eligible}], the eligible")
+    if exponent is not None and 4 * k < n_eligible:
+        odds = torch.where(eligible, scores, 0).flatten()
+        _check(odds, exponent)
+        drawn = _draw_few(odds.double(), k, generator, exponent)
+        if drawn is not None:
+            return drawn.view_as(eligible)
     keys = scores.masked_select(eligible)
-    _check(keys, k, exponent)
+    _check(keys, exponent)
     chosen = torch.zeros_like(eligible)
     if k > 0:
         if exponent is not None:
@@ -78,9 +88,7 @@ def draw_rows(
     return torch.zeros_like(keys, dtype=torch.bool).scatter_(1, columns, wanted)
 
 
-def _check(keys: Float[Tensor, " n"], k: int, exponent: float | None) -> None:
-    if not 0 <= k <= len(keys):
-        raise ValueError(f"cannot choose {k} links: k must be in [0, {len(keys)}], the eligible")
+def _check(keys: Float[Tensor, " n"], exponent: float | None) -> None:
     if len(keys) == 0:
         return
     low, high = keys.aminmax()  # NaN if one is NaN
@@ -92,6 +100,29 @@ def _check(keys: Float[Tensor, " n"], k: int, exponent: float | None) -> None:
         raise ValueError(f"exponent must be None (ranked) or in [0, inf) (soft); got {exponent}")
     if bool(low < 0):
         raise ValueError("soft choice needs scores >= 0; got a negative one (use ranked choice)")
+
+
+def _draw_few(
+    odds: Float[Tensor, " n"], k: int, generator: torch.Generator, exponent: float
+) -> Bool[Tensor, " n"] | None:
+    """Draw until ``k`` different links have come; None if half as many again do not bring them.
+
+    Scores of 0 are never drawn.
+    """
+    if exponent != 1:
+        odds = (odds / odds.max()).pow_(exponent).masked_fill_(odds == 0, 0)
+    ends = odds.cumsum(0)
+    drawn = torch.rand(k + k // 2 + 8, generator=generator, device=odds.device, dtype=odds.dtype)
+    links = torch.searchsorted(ends, drawn.mul_(ends[-1]), right=True)
+    links = links[links < len(odds)]  # it is the last end where that is 0, or by rounding
+    order = torch.arange(len(links), dtype=torch.int32, device=odds.device)
+    first = order.new_full(odds.shape, len(links))
+    first.scatter_reduce_(0, links, order, "amin")
+    different = links[first[links] == order][:k]
+    if len(different) < k:
+        return None
+    chosen = torch.zeros(odds.shape, dtype=torch.bool, device=odds.device)
+    return chosen.index_fill_(0, different, True)
 
 
 def _perturbed(

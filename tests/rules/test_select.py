@@ -58,6 +58,36 @@ def inclusion(odds, k):
     return result
 
 
+@pytest.mark.parametrize("exponent", [1.0, 0.5])
+def test_few_of_many_are_drawn_by_the_same_law(exponent):
+    """Few enough to be drawn one by one, with so uneven odds that many come twice."""
+    scores = torch.tensor([9.0, 6.0, 3.0] + [1.0] * 6 + [0.0] * 20)
+    expected = torch.tensor(inclusion((scores[:9] ** exponent).tolist(), 3))
+    eligible, generator, n = torch.ones(29, dtype=torch.bool), seeded(), 4000
+    counts = sum(choose(scores, eligible, 3, generator, exponent).double() for _ in range(n))
+    assert counts[9:].sum() == 0
+    spread = (n * expected * (1 - expected)).sqrt()
+    assert ((counts[:9] - n * expected).abs() < 5 * spread).all()
+
+
+def test_few_that_never_come_are_filled_up_from_the_zeros():
+    scores = torch.tensor([1.0] * 2 + [0.0] * 38)
+    eligible = torch.ones(40, dtype=torch.bool)
+    eligible[20:] = False
+    chosen = choose(scores, eligible, 4, seeded(), 1.0)
+    assert chosen.sum() == 4
+    assert chosen[:2].all()
+    assert not (chosen & ~eligible).any()
+
+
+def test_one_score_far_above_the_rest_does_not_keep_them_out():
+    scores = torch.full((100,), 1e-12)
+    scores[7] = 1.0
+    chosen = choose(scores, torch.ones(100, dtype=torch.bool), 10, seeded(), 1.0)
+    assert chosen.sum() == 10
+    assert chosen[7]
+
+
 @pytest.mark.parametrize(("exponent", "k"), [(0.0, 2), (1.0, 1), (1.0, 3), (2.0, 2)])
 def test_soft_choice_follows_the_law_of_sampling_without_replacement(exponent, k):
     scores = torch.tensor([0.1, 0.2, 0.4, 0.8, 1.6])
