@@ -96,7 +96,7 @@ def main() -> None:
     for method in args.methods.split(","):
         seconds, power = update_seconds(method, args.density)
         reads = 4 * POSSIBLE / GIGA if method in ("rigl", "granet") else 0.0
-        shown = (POSSIBLE / 8 / GIGA, reads, seconds / args.ranks)
+        shown = (2 * POSSIBLE / 8 / GIGA, reads, seconds / args.ranks)
         updates.add_row(method, *(f"{number:.2f}" for number in shown), f"{power:.2f}")
     console = Console()
     console.print(f"{a_link:.1f} bytes a link; {args.ranks} ranks, one CPU thread each for updates")
