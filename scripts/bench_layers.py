@@ -5,18 +5,26 @@ turn is dense / sparse, and medians are shown. The sparse side is the public lay
 reordering of weights and gradients, and bias are all inside.
 
     python scripts/bench_layers.py [--layers 512x512 ...] [--tokens 1024 64] [--density 0.1 ...]
-                                   [--threads N] [--turns 15] [--csr] [--json FILE]
+                                   [--threads N] [--turns 15] [--csr] [--sparselab] [--json FILE]
+
+``--csr`` and ``--sparselab`` take turns, too: their columns are dense / theirs, forward and
+backward together. torch computes the gradient of a CSR matrix densely, for all places of the
+matrix.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import platform
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +34,7 @@ from torch import Tensor, nn
 from hf_chts.layers.kernels import native
 from hf_chts.layers.sparse_linear import SparseLinear
 
+INSTALL = "pip install 'hf-chts[bench]'"
 COLD_BYTES = 600 << 20  # dense copies of a layer that outgrow every cache
 Row = dict[str, Any]
 
@@ -50,7 +59,7 @@ def turns(sides: list[Callable[[], tuple[float, ...]]], n: int) -> list[list[tup
     return seen
 
 
-def step(layer: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> tuple[float, float, float]:
+def step(layer: nn.Module, x: Tensor, grad: Tensor) -> tuple[float, float, float]:
     """Seconds of a forward, a backward, and both."""
     x.grad = None
     start = time.perf_counter()
@@ -58,8 +67,7 @@ def step(layer: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> tuple[fl
     middle = time.perf_counter()
     y.backward(grad)
     end = time.perf_counter()
-    if isinstance(layer, nn.Module):
-        layer.zero_grad()
+    layer.zero_grad()
     return middle - start, end - middle, end - start
 
 
@@ -69,29 +77,45 @@ def ratios(dense: list[tuple[float, ...]], sparse: list[tuple[float, ...]]) -> l
     return [statistics.median(column) for column in zip(*pairs, strict=True)]
 
 
-def csr_step(layer: SparseLinear, bias: Tensor) -> Callable[[Tensor], Tensor]:
+class CsrLinear(nn.Module):
     """The same layer by torch's own sparse tensors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        weight = layer.to_dense().detach().to_sparse_csr().requires_grad_()
-    return lambda x: (weight @ x.T).T + bias
+
+    def __init__(self, layer: SparseLinear) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls them a beta
+            self.weight = nn.Parameter(layer.to_dense().detach().to_sparse_csr())
+        self.bias = nn.Parameter(torch.zeros(layer.out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs of some tokens."""
+        return (self.weight @ x.T).T + self.bias
+
+
+def sparselab_linear(layer: SparseLinear, density: float) -> nn.Module:
+    """A layer of sparselab, of the same size and density; it draws its links itself."""
+    make = importlib.import_module("sparselab").SparseLinear
+    made: nn.Module = make(layer.in_features, layer.out_features, sparsity=1 - density)
+    return made
 
 
 def bench_training(out: int, in_: int, tokens: int, density: float, args: Any) -> Row:
     """One row of the table of training."""
     dense, sparse = make_pair(out, in_, density)
-    x, grad = torch.randn(tokens, in_, requires_grad=True), torch.randn(tokens, out)
-    sides = [lambda: step(dense, x, grad), lambda: step(sparse, x, grad)]
+    others: dict[str, nn.Module] = {}
     if args.csr:
-        by_csr = csr_step(sparse, dense.bias.detach())
-        sides.append(lambda: step(by_csr, x, grad))
-    seen = turns(sides, args.turns)
+        others["torch_csr"] = CsrLinear(sparse)
+    if args.sparselab:
+        others["sparselab"] = sparselab_linear(sparse, density)
+    x, grad = torch.randn(tokens, in_, requires_grad=True), torch.randn(tokens, out)
+    layers = [dense, sparse, *others.values()]
+    seen = turns([partial(step, layer, x, grad) for layer in layers], args.turns)
     forward, backward, total = ratios(seen[0], seen[1])
     row = {"layer": f"{out}x{in_}", "tokens": tokens, "density": density}
     row |= {"forward": forward, "backward": backward, "total": total}
     row["sparse_ms"] = 1e3 * statistics.median(times[2] for times in seen[1])
-    if args.csr:
-        row["torch_csr_total"] = ratios(seen[0], seen[2])[2]
+    for name, times in zip(others, seen[2:], strict=True):
+        row[name] = ratios(seen[0], times)[2]
     return row
 
 
@@ -116,10 +140,12 @@ def bench_decoding(out: int, in_: int, tokens: int, density: float, args: Any) -
     return row
 
 
-def show(row: Row) -> None:
-    """Print a row at once."""
-    cells = [f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()]
-    print("  ".join(cells), flush=True)
+def show(row: Row, header: bool) -> None:
+    """Print a row of a table at once, under a header if it is the first."""
+    if header:
+        print("\n" + "  ".join(f"{name:>9}" for name in row))
+    cells = [f"{value:.2f}" if isinstance(value, float) else value for value in row.values()]
+    print("  ".join(f"{cell:>9}" for cell in cells), flush=True)
 
 
 def machine() -> Row:
@@ -148,20 +174,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--csr", action="store_true", help="torch's own CSR as well")
+    parser.add_argument("--sparselab", action="store_true", help="sparselab as well")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.sparselab and importlib.util.find_spec("sparselab") is None:
+        print(f"sparselab is left out: {INSTALL}")
+        args.sparselab = False
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     facts = machine()
-    show(facts)
-    rows = []
+    print("  ".join(f"{name} {value}" for name, value in facts.items()))
+    rows: list[Row] = []
     for bench, all_tokens in ((bench_training, args.tokens), (bench_decoding, args.decode_tokens)):
-        for tokens in all_tokens:
-            for density in args.density:
-                for name in args.layers:
-                    out, in_ = map(int, name.split("x"))
-                    rows.append(bench(out, in_, tokens, density, args))
-                    show(rows[-1])
+        cases = product(all_tokens, args.density, args.layers)
+        for n, (tokens, density, name) in enumerate(cases):
+            out, in_ = map(int, name.split("x"))
+            rows.append(bench(out, in_, tokens, density, args))
+            show(rows[-1], header=n == 0)
     if args.json:
         args.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1))
 
