@@ -59,7 +59,9 @@ def terminal(parts: Sequence[Section], notes: Sequence[str]) -> RenderableType:
     shown: list[RenderableType] = []
     for part in parts:
         first, *others = part.head
-        columns = [Column(first), *(Column(name, justify="right") for name in others)]
+        longest = max((len(line[0]) for line in part.body), default=0)
+        method = Column(first, no_wrap=True, min_width=longest)  # whole, however narrow the rest
+        columns = [method, *(Column(name, justify="right") for name in others)]
         table = Table(*columns, title=part.title, title_justify="left")
         for line in part.body:
             table.add_row(*map(Text, line))

@@ -15,7 +15,7 @@ from hf_chts.comparison import paper
 from hf_chts.comparison.results import read_comparison
 from hf_chts.comparison.rows import Estimate, Findings, findings
 from hf_chts.comparison.summary import summarise
-from hf_chts.comparison.table import comma_separated, markdown, sections
+from hf_chts.comparison.table import Section, comma_separated, markdown, sections, terminal
 from hf_chts.translation.recipe import load_recipe
 
 
@@ -121,6 +121,13 @@ def test_notes_stand_below(lines, shown, note) -> None:
 def test_the_terminal_shows_all_rows(shown) -> None:
     for text in ("test2016", "Size and cost", "32.00 ± 1.53", "0 of 3, 3 missing"):
         assert text in shown
+
+
+def test_a_narrow_terminal_shortens_no_method() -> None:
+    part = Section("Size", ["method", *("a long heading",) * 8], [["chts_normalised", *"12345678"]])
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(terminal([part], []))
+    assert "chts_normalised" in console.export_text()
 
 
 def test_csv_round_trip(folder, shown) -> None:
