@@ -52,7 +52,7 @@ def refuse_bad_weights(model: nn.Module, step: int) -> None:
 def refuse_bad_links(
     layers: Mapping[str, SparseLinear], optimizer: torch.optim.Optimizer, step: int
 ) -> None:
-    """Stop at a link's weight, gradient or optimizer state that is not finite.
+    """Stop at a link's weight, gradient, co-activation or optimizer state that is not finite.
 
     Raises:
         ValueError: Naming the step and the first of them.
@@ -75,6 +75,8 @@ def _of_links(
             yield f"the gradient of {name}.values", layer.values.grad
         if layer.dense_grad is not None:
             yield f"the dense gradient of {name}", layer.dense_grad
+        if layer.coactivation is not None:
+            yield f"the co-activations of {name}", layer.coactivation.products
         for key, item in optimizer.state.get(layer.values, {}).items():
             if isinstance(item, Tensor):
                 yield f"the optimizer's {key} of {name}.values", item

@@ -21,6 +21,7 @@ def side_by_side(
     """Do one piece of work for every layer; on a CPU as many at once as torch has threads.
 
     Each piece computes with one thread then, so results do not depend on the number of threads.
+    Memory is that of as many layers at once.
 
     Args:
         names: The layers.
@@ -43,9 +44,13 @@ def side_by_side(
     if device.type != "cpu":
         results = [timed(name) for name in names]
     else:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            results = list(pool.map(timed, names))
-        torch.set_num_threads(threads)  # for threads still to be made; each has its own number
+        try:
+            with ThreadPoolExecutor(
+                threads, initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
+                results = list(pool.map(timed, names))
+        finally:
+            torch.set_num_threads(threads)  # for threads still to be made; each has its own number
     wall, total = time.perf_counter() - start, sum(own.values()) or 1.0
     seconds = {name: own[name] * wall / total for name in names}
     return dict(zip(names, results, strict=True)), seconds

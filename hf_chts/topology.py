@@ -123,9 +123,10 @@ class Topology:
             What changed, a row a layer; empty where no update was due.
 
         Raises:
-            ValueError: If optimizer state cannot follow the links, a weight, gradient or optimizer
-                state of a link is not finite, or a rule reads dense gradients or correlations and
-                ``before_backward`` was not called; no link has changed then.
+            ValueError: If optimizer state cannot follow the links, a weight, gradient,
+                co-activation or optimizer state of a link is not finite, or a rule reads dense
+                gradients or correlations and ``before_backward`` was not called; no link has
+                changed then.
         """
         self.rates.restore()
         updates: list[LayerUpdate] = []

@@ -39,11 +39,7 @@ def test_each_computes_with_one_thread_and_without_gradients(two_threads):
     assert set(results.values()) == {(1, False)}
     assert torch.get_num_threads() == 2
     assert torch.is_grad_enabled()
-    later = []
-    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert later == [2]
+    assert threads_of_a_new_thread() == 2
 
 
 def test_seconds_add_up_to_wall_time(two_threads):
@@ -53,12 +49,21 @@ def test_seconds_add_up_to_wall_time(two_threads):
     assert min(seconds.values()) > 0
 
 
-def test_an_error_comes_out():
+def threads_of_a_new_thread():
+    later = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return later[0]
+
+
+def test_an_error_comes_out_and_leaves_the_threads_as_they_were(two_threads):
     def work(name):
         raise ValueError(f"no {name}")
 
     with pytest.raises(ValueError, match="no a"):
         side_by_side(["a"], work, CPU)
+    assert (torch.get_num_threads(), threads_of_a_new_thread()) == (2, 2)
 
 
 def test_nothing_to_do_is_done():

@@ -83,8 +83,10 @@ def test_forgotten_before_backward_is_told() -> None:
     assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
 
 
-def test_a_layer_the_loss_does_not_reach_has_gradient_zero() -> None:
-    loop = Loop(method="rigl", zeta=0.5)
+@pytest.mark.parametrize("method", ["rigl", "hebbian"])
+def test_a_layer_the_loss_does_not_reach_keeps_its_number_of_links(method) -> None:
+    """Its gradients and correlations are 0."""
+    loop = Loop(method=method, zeta=0.5)
     counts = {name: layer.nnz for name, layer in loop.layers.items()}
     loop.topology.before_backward(2)
     loop.model[:3](loop.data[0]).square().sum().backward()
