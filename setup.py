@@ -25,7 +25,7 @@ ON_X86 = {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512}
 
 
 class BuildKernels(build_ext):
-    """Compiles kernels.cpp once for each instruction set and links one library."""
+    """Compiles the kernels once for each instruction set and links one library."""
 
     def get_ext_filename(self, name: str) -> str:
         """One name for all versions of Python: the library knows nothing of Python."""
@@ -43,7 +43,7 @@ class BuildKernels(build_ext):
         objects = []
         for isa, flags in isas.items():
             objects += self.compiler.compile(
-                [str(SOURCES / "kernels.cpp")],
+                [str(SOURCES / "kernels.cpp"), str(SOURCES / "dropout.cpp")],
                 output_dir=str(Path(self.build_temp, isa)),
                 macros=[("HF_CHTS_ISA", isa)],
                 extra_postargs=FLAGS + flags,

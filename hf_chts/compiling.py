@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch import nn
 
 
 def let_sizes_vary() -> None:
@@ -26,6 +27,15 @@ def uncompiled() -> AbstractContextManager[Any]:
     For the few steps of which rules read something at each layer, where the graph would break.
     """
     return torch.compiler.set_stance("force_eager") if _dynamo() else contextlib.nullcontext()
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether the model or a part of it runs compiled."""
+    dynamo = _dynamo()
+    return dynamo is not None and any(
+        isinstance(module, dynamo.OptimizedModule) or module._compiled_call_impl is not None
+        for module in model.modules()
+    )
 
 
 def _dynamo() -> Any:

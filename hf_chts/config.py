@@ -65,7 +65,8 @@ class SparsityConfig:
         learning_rate_scale: Factor on the learning rate of link weights, above 0, or
             ``"smupar"``: 1 / density of the layer, following the density as it falls (Dey et al.,
             NeurIPS 2024). Make :class:`hf_chts.Topology` before a learning-rate scheduler then,
-            since it gives link weights their own parameter groups; trainers do so themselves.
+            since it gives link weights their own parameter groups; trainers do so themselves. With
+            ``method="dense"`` it is the factor of the layers that other methods make sparse.
         kernel: ``"auto"`` (native where the processor has it), ``"native"`` or ``"dense"``.
     """
 

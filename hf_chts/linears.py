@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from hf_chts.config import SparsityConfig
+from hf_chts.layers.sparse_linear import sparse_layers
+
 LINEAR_CLASSES = (nn.Linear, Conv1D)
 """Exact classes: subclasses of ``nn.Linear`` are used by code that reads their weight."""
 
@@ -161,3 +164,16 @@ def _matches(pattern: str, name: str) -> bool:
 def _families(names: Iterable[str]) -> str:
     known = list(dict.fromkeys(family(name) for name in names))
     return ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+
+
+def scaled_layers(model: nn.Module, config: SparsityConfig) -> dict[str, nn.Module]:
+    """The layers whose learning rate is ``learning_rate_scale`` times the others', by name.
+
+    They are the sparse ones. In a dense model, where the scale is not 1, they are those that
+    another method would make sparse.
+    """
+    sparse = sparse_layers(model)
+    if config.method != "dense" or config.learning_rate_scale == 1.0:
+        return dict(sparse)
+    findings = find_linears(model, config.include, config.exclude)
+    return {finding.name: finding.module for finding in findings if finding.sparse}

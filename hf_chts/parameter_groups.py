@@ -1,5 +1,8 @@
 """Learning rates of link weights: their own parameter groups, scaled around each step.
 
+In a dense baseline the weights of the layers that another method would make sparse take their
+place, so that a comparison can tune their rate, too.
+
 Parameterisation is part of the method. A link weight of a layer with a tenth of the links moves
 its neuron's output a tenth as far per Adam step; SmuPar (Dey et al., NeurIPS 2024,
 arXiv:2405.15743) multiplies the rate by 1 / density so that one learning rate fits all densities.
@@ -7,6 +10,7 @@ arXiv:2405.15743) multiplies the rate by 1 / density so that one learning rate f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,7 +23,7 @@ Scale = float | Literal["smupar"]
 
 
 def separate_sparse_groups(
-    optimizer: torch.optim.Optimizer, layers: Mapping[str, SparseLinear]
+    optimizer: torch.optim.Optimizer, layers: Mapping[str, nn.Module]
 ) -> None:
     """Give link weights parameter groups of their own, one for each layer shape, in place.
 
@@ -29,9 +33,9 @@ def separate_sparse_groups(
     Raises:
         ValueError: If a learning-rate scheduler watches the optimizer already.
     """
-    shapes = {id(x.values): (x.out_features, x.in_features) for x in layers.values()}
+    shapes = {id(_links(layer)): _shape(layer) for layer in layers.values()}
     for group in list(optimizer.param_groups):
-        by_shape: dict[tuple[int, int] | None, list[nn.Parameter]] = {}
+        by_shape: dict[tuple[int, ...] | None, list[nn.Parameter]] = {}
         for parameter in group["params"]:
             by_shape.setdefault(shapes.get(id(parameter)), []).append(parameter)
         if len(by_shape) < 2:
@@ -63,7 +67,7 @@ class LearningRates:
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, layers: Mapping[str, SparseLinear], scale: Scale
+        self, optimizer: torch.optim.Optimizer, layers: Mapping[str, nn.Module], scale: Scale
     ) -> None:
         self.factor = scale
         self._plain: list[tuple[dict[str, Any], Any]] = []
@@ -74,10 +78,10 @@ class LearningRates:
                     f"{type(optimizer).__name__} has none: give it lr, or set the scale to 1"
                 )
             separate_sparse_groups(optimizer, layers)
-        by_values = {id(layer.values): layer for layer in layers.values()}
-        self._groups: list[tuple[dict[str, Any], list[SparseLinear]]] = []
+        by_links = {id(_links(layer)): layer for layer in layers.values()}
+        self._groups: list[tuple[dict[str, Any], list[nn.Module]]] = []
         for group in optimizer.param_groups:
-            members = [by_values[id(p)] for p in group["params"] if id(p) in by_values]
+            members = [by_links[id(p)] for p in group["params"] if id(p) in by_links]
             if members:
                 self._groups.append((group, members))
 
@@ -95,8 +99,20 @@ class LearningRates:
             group["lr"] = rate
         self._plain.clear()
 
-    def _factor_of(self, layers: list[SparseLinear]) -> float:
+    def _factor_of(self, layers: list[nn.Module]) -> float:
         if isinstance(self.factor, str):
-            total = sum(layer.in_features * layer.out_features for layer in layers)
-            return total / sum(layer.nnz for layer in layers)
+            total = sum(math.prod(_shape(layer)) for layer in layers)
+            return total / sum(_links(layer).numel() for layer in layers)
         return self.factor
+
+
+def _links(layer: nn.Module) -> nn.Parameter:
+    """The weights of a sparse layer's links, or of all links of a dense one."""
+    links: nn.Parameter = layer.values if isinstance(layer, SparseLinear) else layer.weight  # type: ignore[assignment]
+    return links
+
+
+def _shape(layer: nn.Module) -> tuple[int, ...]:
+    if isinstance(layer, SparseLinear):
+        return layer.out_features, layer.in_features
+    return tuple(_links(layer).shape)

@@ -24,6 +24,7 @@ from hf_chts.heads import head_counts
 from hf_chts.install import Change, install
 from hf_chts.layer_memory import start_counting
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.linears import scaled_layers
 from hf_chts.methods import resolve
 from hf_chts.optimizer_state import refuse_foreign_state
 from hf_chts.parameter_groups import LearningRates
@@ -94,7 +95,8 @@ class Topology:
         self.groups = hidden_groups(model)
         self.removal = removal.make(self.config.removal) if self.config.removal else None
         self.regrowth = regrowth.make(self.config.regrowth) if self.config.regrowth else None
-        self.rates = LearningRates(optimizer, self.layers, self.config.learning_rate_scale)
+        scaled = scaled_layers(model, self.config)
+        self.rates = LearningRates(optimizer, scaled, self.config.learning_rate_scale)
         heads = head_counts(model) if self.config.head_wise else {}
         self.parts = {n: _parts(x, heads.get(n, 1)) for n, x in self.layers.items()}
         forget(self.layers)

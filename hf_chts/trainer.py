@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import Seq2SeqTrainer, Trainer, TrainerState
 
-from hf_chts.compiling import uncompiled
+from hf_chts.compiling import is_compiled, uncompiled
 from hf_chts.engines import refuse_engine
 from hf_chts.evolving import EvolveTopology
 from hf_chts.finite import refuse_bad_number, refuse_bad_weights
 from hf_chts.layer_memory import memories
+from hf_chts.layers.dropout import FasterDropout
 from hf_chts.layers.sparse_linear import sparse_layers
+from hf_chts.linears import scaled_layers
 from hf_chts.loss import IGNORED, LabelSmoothedLoss
 from hf_chts.parameter_groups import separate_sparse_groups
 from hf_chts.ranks import average_gradients, broadcast_layers, keep_from_ddp, world_size
@@ -94,7 +96,8 @@ class _SparseTraining:
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(*args, **kwargs)
         if fresh:
-            separate_sparse_groups(_innermost(optimizer), sparse_layers(self.model))
+            scaled = scaled_layers(self.model, self.model.sparsity_config)
+            separate_sparse_groups(_innermost(optimizer), scaled)
         return optimizer
 
     def _prepare_for_training(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
@@ -116,16 +119,22 @@ class _SparseTraining:
         else:
             super()._run_epoch(*args, **kwargs)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after the last one, link gradients are averaged over ranks."""
         step = self.state.global_step + 1
-        with uncompiled() if self.topology.is_due(step) else contextlib.nullcontext():
-            loss: Tensor = super().training_step(*args, **kwargs)
+        with self._way_to_run(model, step):
+            loss: Tensor = super().training_step(model, *args, **kwargs)
         if world_size() > 1 and self.accelerator.sync_gradients:
             average_gradients(sparse_layers(self.model))
         if self.accelerator.scaler is None:  # where there is one, it skips such steps
             refuse_bad_number(self.model, "the loss", loss.detach(), step)
         return loss
+
+    def _way_to_run(self, model: Any, step: int) -> contextlib.AbstractContextManager[Any]:
+        """The native dropout for models as written; compiled ones, uncompiled at updates."""
+        if is_compiled(model):
+            return uncompiled() if self.topology.is_due(step) else contextlib.nullcontext()
+        return FasterDropout()
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
         norm = self._get_grad_norm(model)

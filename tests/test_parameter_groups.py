@@ -140,3 +140,29 @@ def test_an_optimizer_without_a_rate_is_refused() -> None:
         LearningRates(optimizer, sparse_layers(model), "smupar")
     assert len(optimizer.param_groups) == 1
     LearningRates(optimizer, sparse_layers(model), 1.0).scale()
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(0.25, 0.25), ("smupar", 1.0)])
+def test_a_dense_baseline_scales_the_layers_that_others_make_sparse(scale, factor) -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 3), nn.Linear(3, 2))
+    sparsify(model, SparsityConfig(method="dense", learning_rate_scale=scale, exclude=("3",)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    topology = Topology(model, optimizer, total_steps=4)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    topology.before_backward(1)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert topology.after_step(1) == []
+    for name, parameter in model.named_parameters():
+        moved = factor if name in ("0.weight", "2.weight") else 1.0
+        torch.testing.assert_close(before[name] - parameter, torch.full_like(parameter, moved))
+    assert {group["lr"] for group in optimizer.param_groups} == {1.0}
+
+
+def test_a_dense_baseline_without_a_scale_keeps_its_one_group() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3))
+    sparsify(model, SparsityConfig(method="dense"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    Topology(model, optimizer, total_steps=4)
+    assert len(optimizer.param_groups) == 1

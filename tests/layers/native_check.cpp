@@ -92,6 +92,23 @@ bool check_refusal(const Kernels& kernels) {
            !build_index({1, 4, 2, starts, outside, false}, kernels.block, index.data());
 }
 
+// Against random numbers made one by one.
+bool check_dropout(const Kernels& kernels, int64_t n) {
+    const uint64_t seed = 12345;
+    const uint32_t keep = 40000;
+    std::vector<float> x = numbers(n), y(n, NAN);
+    std::vector<double> y2(n);
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t z = seed + (i / 4 + 1) * 0x9e3779b97f4a7c15;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        z ^= z >> 31;
+        y2[i] = (z >> (i % 4 * 16) & 0xffff) < keep ? x[i] * (65536.0 / keep) : 0;
+    }
+    kernels.dropout({n, x.data(), y.data(), seed, keep, false, 2});
+    return close(y, y2, "dropout");
+}
+
 }  // namespace
 
 int main() {
@@ -100,6 +117,7 @@ int main() {
     bool good = true;
     for (const Kernels* kernels : {CHECKED}) {
         good &= check_refusal(*kernels);
+        for (int64_t n : {0, 1, 15, 17, 1024, 1025, 3000}) good &= check_dropout(*kernels, n);
         for (auto& shape : shapes) {
             for (int64_t n : tokens) {
                 for (double density : {0., .1, 1.}) {

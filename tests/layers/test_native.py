@@ -172,7 +172,7 @@ def test_works_after_fork():
 
 PROBE = """
 import sys, torch
-from hf_chts.layers.kernels import native
+from hf_chts.layers.kernels import native, native_dropout
 sys.path.insert(0, {tests!r})
 from test_native import Layer
 layer = Layer(70, 300, 0.2).requires_grad()
@@ -182,7 +182,8 @@ for tokens in (1, 3, 8, 16, 70):
     x = torch.randn(tokens, 300, requires_grad=True)
     y = layer(x)
     results += [y.detach(), *torch.autograd.grad(y.square().sum(), (x, layer.values, layer.bias))]
-torch.save(results, {file!r})
+dropped = [native_dropout.drop(torch.ones(n), 7, 40000) for n in (0, 1, 5000)]
+torch.save(results + dropped, {file!r})
 assert native.isa() == {isa!r}, native.isa()
 files = {{line.split("/")[-1].strip() for line in open("/proc/self/maps")}}
 openmp = [file for file in files if file.startswith(("libgomp", "libiomp", "libomp"))]

@@ -29,6 +29,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         None,
         [_I64] * 3 + [_PTR, _I64, _PTR, _I64, _PTR, _I64] + [_PTR] * 4 + [_BOOL, _INT],
     ),
+    "dropout": (None, [_I64, _PTR, _PTR, ctypes.c_uint64, ctypes.c_uint32, _BOOL, _INT]),
 }
 
 
@@ -55,6 +56,7 @@ class Binary:
     build_index: Callable[..., bool]
     forward: Callable[..., None]
     backward: Callable[..., None]
+    dropout: Callable[..., None]
 
 
 @functools.cache
@@ -64,7 +66,7 @@ def load() -> Binary | str:
         return "its binary was not built (install with a C++ compiler present)"
     try:
         return Binary(PATH)
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # the latter: built from older sources
         return f"its binary does not load: {error}"
 
 

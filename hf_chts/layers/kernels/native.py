@@ -117,7 +117,8 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _threads() -> int:
+def threads() -> int:
+    """How many threads a call may use: torch's number, but one in a forked process."""
     return 1 if _forked else torch.get_num_threads()
 
 
@@ -171,7 +172,7 @@ def _forward(
         None if bias is None else bias.data_ptr(),
         y.data_ptr(),
         x.dtype == torch.bfloat16,
-        _threads(),
+        threads(),
     )
     return y
 
@@ -205,7 +206,7 @@ def _backward(
         grad_values.data_ptr() if want_values else None,
         grad_bias.data_ptr() if want_bias else None,
         x.dtype == torch.bfloat16,
-        _threads(),
+        threads(),
     )
     return grad_x, grad_values, grad_bias
 

@@ -64,6 +64,20 @@ struct Backward {
     int threads;
 };
 
+// y = x / (keep / 65536) at the share of places that is kept, else 0; see dropout.cpp.
+struct Dropout {
+    int64_t n;
+    const void* x;
+    void* y;
+    uint64_t seed;
+    uint32_t keep;  // of 65536
+    bool is_bfloat16;
+    int threads;
+};
+void dropout_baseline(const Dropout&);
+void dropout_avx2(const Dropout&);
+void dropout_avx512(const Dropout&);
+
 // One instruction set's kernels.
 struct Kernels {
     const char* name;
@@ -71,6 +85,7 @@ struct Kernels {
     void (*forward)(const Forward&);
     void (*forward_few)(const Forward&);
     void (*backward)(const Backward&);
+    void (*dropout)(const Dropout&);
 };
 constexpr int64_t FEW_TOKENS = 16;  // up to here forward_few is the faster one
 

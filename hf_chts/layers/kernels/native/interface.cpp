@@ -80,5 +80,12 @@ void hf_chts_backward(int64_t out, int64_t in, int64_t n_links, const void* inde
                     useful_threads(n_links, tokens, threads)};
     chosen->backward(job);
 }
+
+void hf_chts_dropout(int64_t n, const void* x, void* y, uint64_t seed, uint32_t keep,
+                     bool is_bfloat16, int threads) {
+    int64_t useful = n / 65536 + 1;
+    int active = static_cast<int>(std::min<int64_t>(threads, useful));
+    chosen->dropout({n, x, y, seed, keep, is_bfloat16, active});
+}
 }
 #pragma GCC visibility pop
