@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from hf_chts.ranks import gather_over_ranks, own_rank, world_size
 from hf_chts.translation.batches import pack, pad
+from hf_chts.translation.beam_cache import BeamCache
 from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.tokenizer import TokenizerPair
 
@@ -94,14 +95,23 @@ def _generate(model: Any, rows: list[list[int]], pad_id: int, search: dict[str, 
     inputs, mask = pad(rows, pad_id), pad([[1] * len(row) for row in rows], 0)
     limit = int(1.5 * inputs.shape[1]) + 10
     positions = _positions(model)
+    limit = limit if positions is None else min(limit, positions - 1)
+    if search["num_beams"] > 1 and _takes_beam_cache(model):
+        search = {**search, "past_key_values": BeamCache(limit + 1)}
     return model.generate(
         input_ids=inputs.to(model.device),
         attention_mask=mask.to(model.device),
         do_sample=False,
-        max_new_tokens=limit if positions is None else min(limit, positions - 1),
+        max_new_tokens=limit,
         max_length=None,  # a model's own limit stands back
         **search,
     )
+
+
+def _takes_beam_cache(model: Any) -> bool:
+    """Whether Transformers would give this model a cache of the kind that ours stands in for."""
+    usual = getattr(model, "_supports_default_dynamic_cache", None)
+    return usual is not None and usual() and not hasattr(model, "_reorder_cache")
 
 
 def translate_by(
