@@ -7,10 +7,16 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hf_chts.head_loss import DeferredLogits, project
 
 IGNORED = -100
 _CHUNK = 1 << 20
 """Logits that are upcast at a time: bounds the transient memory at a few MiB."""
+
+_ROWS = 128
+"""Tokens whose logits are made at a time: few stay in the cache, many make quick products."""
 
 
 class LabelSmoothedLoss:
@@ -46,6 +52,8 @@ class LabelSmoothedLoss:
 
         Args:
             outputs: What the model returned; ``outputs["logits"]`` stands at the labels' positions.
+                Where :func:`hf_chts.head_loss.deferred_head` left them to the loss, logits and
+                their gradient are made a few tokens at a time, in the forward pass.
             labels: Target token ids, -100 at padding.
             num_items_in_batch: Labels in the whole optimizer step; None: those of this batch.
 
@@ -70,17 +78,63 @@ class LabelSmoothedLoss:
                 "num_items_in_batch must be one number; a Trainer that drives several GPUs from "
                 "one process gives several: start one process per GPU with torchrun"
             )
+        return _total(logits, labels.reshape(-1), self.smoothing) / num_items_in_batch
+
+
+def shifted(model: Any, labels: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
+    """Labels moved right by one, behind the token that starts the decoder."""
+    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if shift is not None:
+        made: Tensor = shift(labels=labels)
+        return made
+    moved = labels.roll(1, dims=-1)  # M2M100, NLLB and Blenderbot have no such method
+    moved[..., 0] = model.config.decoder_start_token_id
+    return moved.masked_fill(moved == IGNORED, model.config.pad_token_id)
+
+
+def _total(
+    logits: Tensor | DeferredLogits, labels: Int[Tensor, " tokens"], smoothing: float
+) -> Float[Tensor, ""]:
+    """The sum over tokens of ``logsumexp(x) - (1 - s) x[label] - s mean(x)``."""
+    total: Tensor
+    if isinstance(logits, DeferredLogits) and not logits.is_made:
+        hidden = logits.hidden.reshape(-1, logits.hidden.shape[-1])
+        head = (logits.weight, logits.bias, logits.added, logits.product_type)
+        grad = torch.is_grad_enabled()
+        total = _ProjectedCrossEntropy.apply(hidden, *head, labels, smoothing, grad)
+    else:
         flat = logits.reshape(-1, logits.shape[-1])
-        total: Tensor = _SmoothedCrossEntropy.apply(flat, labels.reshape(-1), self.smoothing)
-        return total / num_items_in_batch
+        total = _SmoothedCrossEntropy.apply(flat, labels, smoothing)
+    return total
+
+
+def _losses(
+    x: Float[Tensor, "rows vocab"], y: Int[Tensor, " rows"], smoothing: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, "rows vocab"]]:
+    """The sum of a few tokens' losses, and their softmax."""
+    softmax = torch.softmax(x, dim=-1)
+    log_norm = x.amax(dim=-1) - softmax.amax(dim=-1).log()
+    losses = log_norm - (1 - smoothing) * x.gather(-1, y.clamp(min=0)[:, None])[:, 0]
+    if smoothing > 0:
+        losses = losses - smoothing * x.mean(dim=-1)
+    return losses.masked_fill(y == IGNORED, 0).sum(), softmax
+
+
+def _gradient(
+    softmax: Float[Tensor, "rows vocab"], y: Int[Tensor, " rows"], smoothing: float
+) -> Float[Tensor, "rows vocab"]:
+    """The gradient of that sum with respect to the logits, in place of the softmax."""
+    if smoothing > 0:
+        softmax -= smoothing / softmax.shape[-1]
+    at_label = softmax.new_full((len(y), 1), smoothing - 1)
+    return softmax.scatter_add_(-1, y.clamp(min=0)[:, None], at_label)
 
 
 class _SmoothedCrossEntropy(torch.autograd.Function):
-    """Sum over tokens of ``logsumexp(x) - (1 - s) x[label] - s mean(x)``.
+    """Of logits: autograd would build several buffers as large as these.
 
-    Autograd would keep the log-probabilities and build several buffers as large as the logits.
-    Here the forward pass keeps one number per token, and the backward pass makes the gradient
-    alone, both over a few rows at a time in float32 or wider.
+    Here the forward pass keeps nothing, and the backward pass makes the gradient alone, both over
+    a few rows at a time in float32 or wider.
     """
 
     @staticmethod
@@ -91,33 +145,100 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         smoothing: float,
     ) -> Float[Tensor, ""]:
         wide = torch.promote_types(logits.dtype, torch.float32)
-        log_norm = logits.new_zeros(len(logits), dtype=wide)
         total = logits.new_zeros((), dtype=wide)
         for rows in _chunks(logits):
-            x, y = logits[rows].to(wide), labels[rows]
-            log_norm[rows] = torch.logsumexp(x, dim=-1)
-            at_label = x.gather(-1, y.clamp(min=0)[:, None])[:, 0]
-            losses = log_norm[rows] - (1 - smoothing) * at_label
-            if smoothing > 0:
-                losses = losses - smoothing * x.mean(dim=-1)
-            total += losses.masked_fill(y == IGNORED, 0).sum()
-        ctx.save_for_backward(logits, labels, log_norm)
+            total += _losses(logits[rows].to(wide), labels[rows], smoothing)[0]
+        ctx.save_for_backward(logits, labels)
         ctx.smoothing = smoothing
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, grad_total: Float[Tensor, ""]
     ) -> tuple[Float[Tensor, "tokens vocab"], None, None]:
-        logits, labels, log_norm = ctx.saved_tensors
+        logits, labels = ctx.saved_tensors
         grad = torch.empty_like(logits)
         for rows in _chunks(logits):
-            y = labels[rows, None]
-            g = (logits[rows].to(log_norm.dtype) - log_norm[rows, None]).exp_()
-            g -= ctx.smoothing / logits.shape[-1]
-            g.scatter_add_(-1, y.clamp(min=0), g.new_full(y.shape, ctx.smoothing - 1))
-            grad[rows] = g.mul_(grad_total).masked_fill_(y == IGNORED, 0)
+            y = labels[rows]
+            g = _gradient(torch.softmax(logits[rows].to(grad_total.dtype), -1), y, ctx.smoothing)
+            grad[rows] = g.mul_(grad_total).masked_fill_((y == IGNORED)[:, None], 0)
         return grad, None, None
+
+
+class _ProjectedCrossEntropy(torch.autograd.Function):
+    """Of hidden states: the forward pass makes logits, loss and gradients of a few tokens at once.
+
+    Tokens without a label are left out. Sums are float32 or wider, products of the type asked for.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Float[Tensor, "tokens neurons"],
+        weight: Float[Tensor, "vocab neurons"],
+        bias: Float[Tensor, " vocab"] | None,
+        added: Float[Tensor, " vocab"] | None,
+        dtype: torch.dtype,
+        labels: Int[Tensor, " tokens"],
+        smoothing: float,
+        grad: bool,
+    ) -> Float[Tensor, ""]:
+        wide = torch.promote_types(dtype, torch.float32)
+        kept = labels != IGNORED
+        h, y, w = hidden[kept].to(dtype), labels[kept], weight.to(dtype)
+        needed = [grad and needs for needs in ctx.needs_input_grad[:3]]
+        likes = (h, weight, bias)
+        sums = [
+            torch.zeros_like(like, dtype=wide) if needs and like is not None else None
+            for like, needs in zip(likes, needed, strict=True)
+        ]
+        total = hidden.new_zeros((), dtype=wide)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for rows in (slice(i, i + _ROWS) for i in range(0, len(h), _ROWS)):
+                x = project(h[rows], w, bias, dtype).to(wide)
+                x = x if added is None else x.add_(added)
+                loss, softmax = _losses(x, y[rows], smoothing)
+                total += loss
+                if any(needed):
+                    _add_gradients(_gradient(softmax, y[rows], smoothing), rows, h, w, sums)
+        ctx.save_for_backward(kept, *sums)
+        ctx.types = [None if like is None else like.dtype for like in (hidden, weight, bias)]
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Float[Tensor, ""]) -> tuple[Any, ...]:
+        kept, *sums = ctx.saved_tensors
+        grads = [
+            None if found is None else (found * grad_total).to(dtype)
+            for found, dtype in zip(sums, ctx.types, strict=True)
+        ]
+        if grads[0] is not None:
+            of_kept = grads[0]
+            grads[0] = of_kept.new_zeros(len(kept), of_kept.shape[-1])
+            grads[0][kept] = of_kept
+        return (*grads, None, None, None, None, None)
+
+
+def _add_gradients(
+    grad: Float[Tensor, "rows vocab"],
+    rows: slice,
+    hidden: Float[Tensor, "tokens neurons"],
+    weight: Float[Tensor, "vocab neurons"],
+    sums: list[Tensor | None],
+) -> None:
+    """Add what the gradient of a few logits makes of hidden states, weight and bias."""
+    of_hidden, of_weight, of_bias = sums
+    if of_bias is not None:
+        of_bias += grad.sum(dim=0)
+    grad = grad.to(hidden.dtype)
+    if of_hidden is not None:
+        of_hidden[rows] = grad @ weight
+    if of_weight is not None and of_weight.dtype == grad.dtype:
+        of_weight.addmm_(grad.t(), hidden[rows])
+    elif of_weight is not None:
+        of_weight += grad.t() @ hidden[rows]
 
 
 def _chunks(logits: Float[Tensor, "tokens vocab"]) -> list[slice]:

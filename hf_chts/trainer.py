@@ -18,11 +18,12 @@ from hf_chts.compiling import is_compiled, uncompiled
 from hf_chts.engines import refuse_engine
 from hf_chts.evolving import EvolveTopology
 from hf_chts.finite import refuse_bad_number, refuse_bad_weights
+from hf_chts.head_loss import deferred_head
 from hf_chts.layer_memory import memories
 from hf_chts.layers.dropout import FasterDropout
 from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.linears import scaled_layers
-from hf_chts.loss import IGNORED, LabelSmoothedLoss
+from hf_chts.loss import LabelSmoothedLoss, shifted
 from hf_chts.parameter_groups import separate_sparse_groups
 from hf_chts.ranks import average_gradients, broadcast_layers, keep_from_ddp, world_size
 from hf_chts.resuming import (
@@ -83,13 +84,17 @@ class _SparseTraining:
             self.compute_loss_func = LabelSmoothedLoss(0.0)
         self.add_callback(EvolveTopology(self))
 
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, *args: Any, **kwargs: Any
+    ) -> Any:
         """Add the decoder's inputs where the labels are kept from the model."""
         encodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
         kept = self.compute_loss_func is not None or self.label_smoother is not None
         if encodes and kept and "labels" in inputs and "decoder_input_ids" not in inputs:
-            inputs["decoder_input_ids"] = _shifted(self.model, inputs["labels"])
-        return super().compute_loss(model, inputs, *args, **kwargs)
+            inputs["decoder_input_ids"] = shifted(self.model, inputs["labels"])
+        ours = isinstance(self.compute_loss_func, LabelSmoothedLoss) and not return_outputs
+        with deferred_head(model) if ours else contextlib.nullcontext():
+            return super().compute_loss(model, inputs, return_outputs, *args, **kwargs)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """The usual optimizer, with link weights in groups of their own."""
@@ -272,17 +277,6 @@ class SparseSeq2SeqTrainer(_SparseTraining, Seq2SeqTrainer):
         """
         self.gather_function = self.accelerator.gather_for_metrics
         return super().evaluation_loop(*args, **kwargs)
-
-
-def _shifted(model: Any, labels: Tensor) -> Tensor:
-    """Labels moved right by one, behind the token that starts the decoder."""
-    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
-    if shift is not None:
-        made: Tensor = shift(labels=labels)
-        return made
-    moved = labels.roll(1, dims=-1)  # M2M100, NLLB and Blenderbot have no such method
-    moved[..., 0] = model.config.decoder_start_token_id
-    return moved.masked_fill(moved == IGNORED, model.config.pad_token_id)
 
 
 def _innermost(optimizer: Any) -> torch.optim.Optimizer:

@@ -23,8 +23,9 @@ ROOMS = [
     {"calibration"},
     {"linears", "topology"},
     {"install", "captures"},
+    {"loss", "head_loss"},
     {"wiring", "heads", "ranks", "telemetry", "layer_memory", "finite", "engines", "compiling"},
-    {"parameter_groups", "optimizer_state", "budget", "methods", "loss"},
+    {"parameter_groups", "optimizer_state", "budget", "methods"},
     {"layers", "rules"},
     {"config", "safe_saving", "side_by_side"},
 ]
