@@ -3,6 +3,7 @@
 from hf_chts.checkpoint import from_pretrained, save_pretrained
 from hf_chts.compaction import CompactionReport, compact
 from hf_chts.config import SparsityConfig
+from hf_chts.faster_step import faster_step
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.monitor import TopologyMonitor
 from hf_chts.patching import densify, sparsify
@@ -21,6 +22,7 @@ __all__ = [
     "TopologyMonitor",
     "compact",
     "densify",
+    "faster_step",
     "from_pretrained",
     "initial_mask",
     "link_scores",

@@ -23,6 +23,7 @@ ROOMS = [
     {"calibration"},
     {"linears", "topology"},
     {"install", "captures"},
+    {"faster_step"},
     {"loss", "head_loss"},
     {"wiring", "heads", "ranks", "telemetry", "layer_memory", "finite", "engines", "compiling"},
     {"parameter_groups", "optimizer_state", "budget", "methods"},

@@ -1,0 +1,27 @@
+"""What makes a training step faster beside sparse layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from hf_chts.head_loss import deferred_head
+from hf_chts.layers.dropout import FasterDropout
+
+
+@contextmanager
+def faster_step(model: nn.Module) -> Iterator[None]:
+    """A context for forward pass, loss and backward pass of a model that trains in a plain loop.
+
+    Dropout on CPUs draws its numbers in the native kernel
+    (:class:`hf_chts.layers.dropout.FasterDropout`), and the output head leaves its logits to
+    :class:`hf_chts.loss.LabelSmoothedLoss`, which makes them a few tokens at a time
+    (:func:`hf_chts.head_loss.deferred_head`). Trainers do both themselves. Dense models gain, too.
+
+    Args:
+        model: A model of Transformers, called without labels.
+    """
+    with FasterDropout(), deferred_head(model):
+        yield
