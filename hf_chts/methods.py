@@ -152,6 +152,9 @@ def _beyond(name: str, regrowth: str, what: str) -> Method:
 
 
 METHODS["hebbian"] = _beyond("chts", "hebbian", "regrowth between neurons that fire together")
+METHODS["hebbian_sigmoid"] = _beyond(
+    "chtss", "hebbian", "regrowth between neurons that fire together"
+)
 METHODS["hebbian_ch"] = _beyond(
     "chts", "ch2_l3n_hebbian", "regrowth by the geometric mean of CH2-L3n and Hebbian scores"
 )

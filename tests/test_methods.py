@@ -47,6 +47,7 @@ def test_set_and_rigl_differ_in_regrowth_and_schedule_only():
         ("set_cosine", "set", {"zeta_schedule"}),
         ("static_brf", "static", {"initial"}),
         ("hebbian", "chts", {"regrowth"}),
+        ("hebbian_sigmoid", "chtss", {"regrowth"}),
         ("hebbian_ch", "chts", {"regrowth"}),
         ("chts_normalised", "chts", {"regrowth"}),
         ("chts_weighted", "chts", {"regrowth"}),
