@@ -5,13 +5,15 @@
 #
 # Every call goes on where the last one stopped, trains for MINUTES (9) minutes, JOBS (2) runs at
 # once, and writes the table and figures of what is there; OUTPUT/table.md says what is missing.
-# METHODS, SPARSITY and SEEDS choose other cells.
+# METHODS, SPARSITY and SEEDS choose other cells; compare_multi30k.yaml is what rows change.
 set -euo pipefail
 data=${1:?give the folder of the Multi30k files}
 output=${2:-runs/multi30k_methods}
 shift $(($# < 2 ? $# : 2))
-methods=dense,narrow-dense,shallow-decoder,static,set,rigl,mest,gmp,granet,cht,chts,chtss
-methods+=,static_brf,set_cosine,rigl_soft,chts_random,hebbian,hebbian_ch
-exec hf-chts compare recipes/multi30k_en_de/small.yaml --output "$output" \
-    --methods "${METHODS:-$methods}" --sparsity "${SPARSITY:-0.9}" --seeds "${SEEDS:-1,2,3}" \
+methods=dense,static,chts,chts_random,rigl,set,hebbian,granet,chtss,hebbian_sigmoid,cht,rigl_soft
+methods+=,narrow-dense,hebbian_ch,set_cosine,static_brf,gmp,mest,shallow-decoder
+here=$(dirname "$0")
+exec hf-chts compare "$here/../recipes/multi30k_en_de/small.yaml" --output "$output" \
+    --settings "$here/compare_multi30k.yaml" --methods "${METHODS:-$methods}" \
+    --sparsity "${SPARSITY:-0.9}" --seeds "${SEEDS:-1,2,3}" \
     --jobs "${JOBS:-2}" --minutes "${MINUTES:-9}" data.root="$data" "$@"
