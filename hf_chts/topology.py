@@ -95,6 +95,7 @@ class Topology:
         self.groups = hidden_groups(model)
         self.removal = removal.make(self.config.removal) if self.config.removal else None
         self.regrowth = regrowth.make(self.config.regrowth) if self.config.regrowth else None
+        self.decay = removal.make(self.config.decay or self.config.removal or "magnitude")
         scaled = scaled_layers(model, self.config)
         self.rates = LearningRates(optimizer, scaled, self.config.learning_rate_scale)
         heads = head_counts(model) if self.config.head_wise else {}
@@ -154,7 +155,9 @@ class Topology:
 
     @property
     def _reads(self) -> set[str]:
-        return {rule.reads for rule in (self.removal, self.regrowth) if rule is not None}
+        used = [self.removal, self.regrowth]
+        used += [self.decay] if self.config.density_schedule != "constant" else []
+        return {rule.reads for rule in used if rule is not None}
 
     def _progress(self, step: int) -> float:
         return step / self.last_update
@@ -193,9 +196,8 @@ class Topology:
         """Links left when the density has fallen: the highest-ranked ``target``."""
         if int(mask.count_nonzero()) <= target:
             return mask
-        rule = removal.make(self.config.decay or self.config.removal or "magnitude")
-        links = self._links(name, mask, rule, "decay", step)
-        return self._choose(name, rule, links, _shared(mask, self.parts[name], target), None)
+        links = self._links(name, mask, self.decay, "decay", step)
+        return self._choose(name, self.decay, links, _shared(mask, self.parts[name], target), None)
 
     def _percolate(self, kept: Masks, work: SharedWork) -> Masks:
         """Links left when neurons that lead nowhere have lost theirs."""
@@ -223,14 +225,15 @@ class Topology:
         """One layer as a rule sees it."""
         layer = self.layers[name]
         generator = generator_for(layer.values.device, self.config.seed, *purpose, name)
-        grad = correlation = None
+        grad = correlation = deviations = None
         if rule.reads == "grad" and layer.values.grad is not None:
             grad = layer.scatter(layer.values.grad)
         elif rule.reads == "dense_grad":
             grad = layer.dense_grad
         elif layer.coactivation is not None and rule.reads == "correlation":
             correlation = layer.coactivation.correlation()
-        return Links(layer.to_dense() * mask, mask, generator, grad, correlation)
+            deviations = layer.coactivation.deviations()
+        return Links(layer.to_dense() * mask, mask, generator, grad, correlation, deviations)
 
     def _choose(
         self,

@@ -10,6 +10,8 @@ from torch import nn
 
 from hf_chts import sparse_layers
 from hf_chts.layers.sparse_linear import SparseLinear
+from hf_chts.rules.links import Links
+from hf_chts.rules.removal import removal
 
 RANKED = {
     "method": "hebbian", "zeta": 0.4, "zeta_schedule": "constant", "removal_exponent": "ranked",
@@ -119,6 +121,32 @@ def test_what_came_too_late_is_told(method) -> None:
     with pytest.raises(ValueError, match="nothing was collected for a rule that reads"):
         loop.topology.after_step(1)
     assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
+
+
+def test_a_falling_density_may_be_ranked_by_activity() -> None:
+    """The decay alone reads it: removal goes by magnitude."""
+    config = {"decay": "drive", "density_schedule": "linear", "initial_sparsity": 0.0}
+    loop = Loop(method="static", removal="magnitude", **config)
+    for _ in range(2):
+        loop.before_update()
+        expected = {
+            name: removal["drive"].function(
+                Links(
+                    layer.to_dense().detach(),
+                    layer.mask,
+                    torch.Generator(),
+                    deviations=layer.coactivation.deviations(),
+                )
+            )
+            for name, layer in loop.layers.items()
+            if layer.coactivation is not None
+        }
+        loop.topology.after_step(loop.step)
+    assert len(expected) == 3
+    for name, layer in loop.layers.items():
+        assert layer.nnz < layer.in_features * layer.out_features
+        scores, kept = expected[name], layer.mask
+        assert scores[kept].min() >= scores[~kept].max()
 
 
 # With a trainer, on sentences of different lengths

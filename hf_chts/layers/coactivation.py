@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 RESOLUTION = 1e-6
@@ -66,11 +66,20 @@ class CoActivation:
 
         It is 0 where one of the two is constant (see ``RESOLUTION``), or no token was added.
         """
-        variance = self.squares / max(1, self.n_tokens)
-        varies = variance > (RESOLUTION * self.mean).square()
-        scale = torch.where(varies, self.squares.rsqrt(), 0.0)
+        scale = torch.where(self._varies(), self.squares.rsqrt(), 0.0)
         n_in = self.products.shape[1]
         return (self.products * scale[n_in:, None] * scale[:n_in]).clamp_(-1, 1)
+
+    def deviations(self) -> tuple[Float[Tensor, " in"], Float[Tensor, " out"]]:
+        """Standard deviations of the input neurons and of the output neurons, 0 where constant."""
+        both = (self.squares / max(1, self.n_tokens)).sqrt()
+        both = torch.where(self._varies(), both, 0.0)
+        n_in = self.products.shape[1]
+        return both[:n_in], both[n_in:]
+
+    def _varies(self) -> Bool[Tensor, " neurons"]:
+        variance = self.squares / max(1, self.n_tokens)
+        return variance > (RESOLUTION * self.mean).square()
 
     def _centre(self, mean: Float[Tensor, " neurons"]) -> None:
         """Turn sums of deviations from one mean into those from another."""
