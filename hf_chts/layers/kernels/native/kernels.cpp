@@ -38,6 +38,11 @@
 // stay in registers. Each thread adds up its own dw; they are summed and put in row-major order at
 // the end, in the order of the threads, so that results do not depend on who comes first.
 //
+// MEMORY. Of a layer of 512 x 512 with a tenth of its links, a third of the time would go into
+// packing and unpacking: they wait for rows of x and y that lie beyond the second-level cache, while
+// running through the links leaves memory idle. So each segment asks for a bit of what the next
+// tile packs and this one unpacks (`Fetch`). Wide layers have no room for it in that cache.
+//
 // FEW TOKENS. When a model decodes, there is nothing to fill a tile with, and all time goes into
 // reading the links. `forward_few` reads each link once, in row-major order, and does without views.
 #include <algorithm>
@@ -191,6 +196,42 @@ void scatter_links(const View& view, int64_t n_links, const float* parts, int64_
 
 // ---- The links of one tile ----
 
+// Memory to ask for early, one cache line of each range at a time.
+struct Fetch {
+    const char* at[3] = {};
+    const char* end[3] = {};
+
+    // Range i: rows of `n` tokens.
+    template <class E>
+    void add(int i, const E* rows, int64_t n, int64_t stride) {
+        at[i] = reinterpret_cast<const char*>(rows);
+        end[i] = reinterpret_cast<const char*>(rows + n * stride);
+    }
+    void next() {
+        for (int i = 0; i < 3; i++) {
+            if (at[i] >= end[i]) continue;
+            __builtin_prefetch(at[i], 0, 2);  // into the second-level cache
+            at[i] += 64;
+        }
+    }
+};
+
+struct FetchNothing {
+    void next() {}
+};
+
+// Tokens of this tile and of the next one, of all that are left.
+template <int LINE>
+INLINE std::pair<int64_t, int64_t> tokens_of_tile(int64_t left) {
+    int64_t now = std::min<int64_t>(left, LINE);
+    return {now, std::min<int64_t>(left - now, LINE)};
+}
+
+// Whether a tile leaves room in the second-level cache for what is fetched meanwhile.
+INLINE bool has_room(const Layer& layer, int line) {
+    return (layer.in + layer.out) * line * 4 <= 512 * 1024;
+}
+
 template <int GROUPS>
 struct Line {
     Vec v[GROUPS];
@@ -249,9 +290,9 @@ INLINE Vec correlate(Line<GROUPS>& target, float value, const float* source,
 }
 
 // targets[segment] = start + sum over its links of value * sources[link], for all segments.
-template <int GROUPS>
+template <int GROUPS, class Fetching>
 void multiply_tile(const View& view, const float* values, const float* sources, float* targets,
-                   const float* start) {
+                   const float* start, Fetching fetch) {
     constexpr int LINE = GROUPS * WIDTH;
     const uint8_t* at = view.offsets;
     const Segment* segments = view.segments;
@@ -259,6 +300,7 @@ void multiply_tile(const View& view, const float* values, const float* sources, 
         int32_t end = view.blocks[b + 1].segment;
         for (int32_t s = view.blocks[b].segment; s < end; s++) {
             const Segment segment = segments[s];
+            fetch.next();
             float* target = targets + segment.line * (int64_t)LINE;
             Line<GROUPS> sum = b ? load_line<GROUPS>(target)
                                  : filled_line<GROUPS>(start ? start[segment.line] : 0);
@@ -279,9 +321,10 @@ void multiply_tile(const View& view, const float* values, const float* sources, 
 
 // Likewise, and gradients[link] += sum(owns[segment] * sources[link]). Without MULTIPLY, the
 // latter only.
-template <int GROUPS, bool MULTIPLY>
+template <int GROUPS, bool MULTIPLY, class Fetching>
 void correlate_tile(const View& view, const float* values, const float* sources,
-                    const float* owns, float* targets, float* gradients) {
+                    const float* owns, float* targets, float* gradients,
+                    Fetching fetch) {
     constexpr int LINE = GROUPS * WIDTH;
     const uint8_t* at = view.offsets;
     const Segment* segments = view.segments;
@@ -289,6 +332,7 @@ void correlate_tile(const View& view, const float* values, const float* sources,
         int32_t end = view.blocks[b + 1].segment;
         for (int32_t s = view.blocks[b].segment; s < end; s++) {
             const Segment segment = segments[s];
+            fetch.next();
             const Line<GROUPS> own = load_line<GROUPS>(owns + segment.line * (int64_t)LINE);
             float* target = targets + segment.line * (int64_t)LINE;
             Line<GROUPS> sum = MULTIPLY && b ? load_line<GROUPS>(target) : filled_line<GROUPS>(0);
@@ -328,9 +372,20 @@ void forward(const Forward& job) {
             float* inputs = scratch.get(Scratch::INPUTS, job.layer.in * LINE);
             float* outputs = scratch.get(Scratch::OUTPUTS, job.layer.out * LINE);
             const E* x = static_cast<const E*>(job.x) + token * job.x_stride;
-            pack<GROUPS>(x, job.x_stride, job.tokens - token, job.layer.in, inputs);
-            multiply_tile<GROUPS>(job.rows, values, inputs, outputs, job.bias);
             E* y = static_cast<E*>(job.y) + token * job.layer.out;
+            pack<GROUPS>(x, job.x_stride, job.tokens - token, job.layer.in, inputs);
+            auto multiply = [&](auto fetch) {
+                multiply_tile<GROUPS>(job.rows, values, inputs, outputs, job.bias, fetch);
+            };
+            if (has_room(job.layer, LINE)) {
+                auto [now, later] = tokens_of_tile<LINE>(job.tokens - token);
+                Fetch fetch;
+                fetch.add(0, x + now * job.x_stride, later, job.x_stride);
+                fetch.add(1, y, now, job.layer.out);
+                multiply(fetch);
+            } else {
+                multiply(FetchNothing());
+            }
             unpack<GROUPS>(outputs, job.tokens - token, job.layer.out, y);
         });
     }
@@ -346,19 +401,31 @@ void backward_tile(const Backward& job, const float* values, int64_t token, floa
     float* dinputs = inputs + job.layer.in * LINE;
     int64_t tokens = job.tokens - token;
     const E* dy = static_cast<const E*>(job.dy) + token * job.dy_stride;
+    const E* x = job.dvalues ? static_cast<const E*>(job.x) + token * job.x_stride : nullptr;
+    E* dx = job.dx ? static_cast<E*>(job.dx) + token * job.layer.in : nullptr;
     pack<GROUPS>(dy, job.dy_stride, tokens, job.layer.out, outputs, sums);
-    if (job.dvalues) {
-        const E* x = static_cast<const E*>(job.x) + token * job.x_stride;
-        pack<GROUPS>(x, job.x_stride, tokens, job.layer.in, inputs);
+    if (x) pack<GROUPS>(x, job.x_stride, tokens, job.layer.in, inputs);
+    auto correlate = [&](auto fetch) {
+        const View& view = job.columns;
+        if (x && dx) {
+            correlate_tile<GROUPS, true>(view, values, outputs, inputs, dinputs, gradients, fetch);
+        } else if (x) {
+            correlate_tile<GROUPS, false>(view, values, outputs, inputs, dinputs, gradients, fetch);
+        } else if (dx) {
+            multiply_tile<GROUPS>(view, values, outputs, dinputs, nullptr, fetch);
+        }
+    };
+    if (has_room(job.layer, LINE)) {
+        auto [now, later] = tokens_of_tile<LINE>(tokens);
+        Fetch fetch;
+        fetch.add(0, dy + now * job.dy_stride, later, job.dy_stride);
+        if (x) fetch.add(1, x + now * job.x_stride, later, job.x_stride);
+        if (dx) fetch.add(2, dx, now, job.layer.in);
+        correlate(fetch);
+    } else {
+        correlate(FetchNothing());
     }
-    if (job.dvalues && job.dx) {
-        correlate_tile<GROUPS, true>(job.columns, values, outputs, inputs, dinputs, gradients);
-    } else if (job.dvalues) {
-        correlate_tile<GROUPS, false>(job.columns, values, outputs, inputs, dinputs, gradients);
-    } else if (job.dx) {
-        multiply_tile<GROUPS>(job.columns, values, outputs, dinputs, nullptr);
-    }
-    if (job.dx) unpack<GROUPS>(dinputs, tokens, job.layer.in, static_cast<E*>(job.dx) + token * job.layer.in);
+    if (dx) unpack<GROUPS>(dinputs, tokens, job.layer.in, dx);
 }
 
 template <class E>
