@@ -22,6 +22,11 @@ def faster_step(model: nn.Module) -> Iterator[None]:
 
     Args:
         model: A model of Transformers, called without labels.
+
+    Raises:
+        TypeError: If that is no ``torch.nn.Module``.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"faster_step takes the model that trains; got {type(model).__name__}")
     with FasterDropout(), deferred_head(model):
         yield

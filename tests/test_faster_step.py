@@ -52,3 +52,9 @@ def test_dropout_is_the_native_one_inside_alone() -> None:
         native = drop()
     assert not torch.equal(native, plain)
     assert torch.equal(drop(), plain)
+
+
+def test_what_is_no_model_is_refused() -> None:
+    message = "faster_step takes the model that trains; got str"
+    with pytest.raises(TypeError, match=message), hf_chts.faster_step("model"):
+        pass
