@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from hf_chts.head_loss import deferred_head
-from hf_chts.layers.dropout import FasterDropout
+from hf_chts.layers.dropout import faster_dropout
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def faster_step(model: nn.Module) -> Iterator[None]:
     """A context for forward pass, loss and backward pass of a model that trains in a plain loop.
 
     Dropout on CPUs draws its numbers in the native kernel
-    (:class:`hf_chts.layers.dropout.FasterDropout`), and the output head leaves its logits to
+    (:class:`hf_chts.layers.dropout.faster_dropout`), and the output head leaves its logits to
     :class:`hf_chts.loss.LabelSmoothedLoss`, which makes them a few tokens at a time
     (:func:`hf_chts.head_loss.deferred_head`). Trainers do both themselves. Dense models gain, too.
 
@@ -28,5 +28,5 @@ def faster_step(model: nn.Module) -> Iterator[None]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"faster_step takes the model that trains; got {type(model).__name__}")
-    with FasterDropout(), deferred_head(model):
+    with faster_dropout(), deferred_head(model):
         yield

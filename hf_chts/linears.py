@@ -169,11 +169,11 @@ def _families(names: Iterable[str]) -> str:
 def scaled_layers(model: nn.Module, config: SparsityConfig) -> dict[str, nn.Module]:
     """The layers whose learning rate is ``learning_rate_scale`` times the others', by name.
 
-    They are the sparse ones. In a dense model, where the scale is not 1, they are those that
-    another method would make sparse.
+    They are the sparse ones. In a dense model they are those that another method would make
+    sparse, or none where the scale is 1, as ``"smupar"`` is there.
     """
     sparse = sparse_layers(model)
-    if config.method != "dense" or config.learning_rate_scale == 1.0:
+    if config.method != "dense" or config.learning_rate_scale in (1.0, "smupar"):
         return dict(sparse)
     findings = find_linears(model, config.include, config.exclude)
     return {finding.name: finding.module for finding in findings if finding.sparse}

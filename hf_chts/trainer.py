@@ -20,7 +20,7 @@ from hf_chts.evolving import EvolveTopology
 from hf_chts.finite import refuse_bad_number, refuse_bad_weights
 from hf_chts.head_loss import deferred_head
 from hf_chts.layer_memory import memories
-from hf_chts.layers.dropout import FasterDropout
+from hf_chts.layers.dropout import faster_dropout
 from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.linears import scaled_layers
 from hf_chts.loss import LabelSmoothedLoss, shifted
@@ -139,7 +139,7 @@ class _SparseTraining:
         """The native dropout for models as written; compiled ones, uncompiled at updates."""
         if is_compiled(model):
             return uncompiled() if self.topology.is_due(step) else contextlib.nullcontext()
-        return FasterDropout()
+        return faster_dropout()
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
         norm = self._get_grad_norm(model)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import dropout as torch_dropout
-from torch.overrides import TorchFunctionMode
+from torch.nn import functional
 
 from hf_chts.layers.kernels import native_dropout
 
 _LEVELS = 1 << 16
+_torch_dropout = functional.dropout
+_lock = threading.Lock()
+_n_inside = 0
 
 
-class FasterDropout(TorchFunctionMode):
+@contextmanager
+def faster_dropout() -> Iterator[None]:
     """A context in which ``torch.nn.functional.dropout`` on CPUs runs in the native kernel.
 
     torch draws one double per number from one serial generator; here a hash of a seed and the
@@ -29,15 +34,21 @@ class FasterDropout(TorchFunctionMode):
 
     What the kernel cannot take goes to torch: other devices and types, ``inplace``, a probability
     that rounds to 0 or 1, models under ``torch.compile``. Without a binary all of it does.
-    """
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Take dropout, pass on the rest."""
-        if func is torch_dropout:
-            return _dropout(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    The function is exchanged in its module, for all threads, while someone is in the context: a
+    ``TorchFunctionMode`` does not reach checkpointed blocks that a backward pass runs again.
+    """
+    global _n_inside
+    with _lock:
+        _n_inside += 1
+        functional.dropout = _dropout
+    try:
+        yield
+    finally:
+        with _lock:
+            _n_inside -= 1
+            if _n_inside == 0:
+                functional.dropout = _torch_dropout
 
 
 def _dropout(
@@ -45,7 +56,7 @@ def _dropout(
 ) -> Float[Tensor, "*shape"]:
     keep = round((1 - p) * _LEVELS)
     if not training or inplace or not 0 < keep < _LEVELS or not _takes(input):
-        return torch_dropout(input, p, training, inplace)
+        return _torch_dropout(input, p, training, inplace)
     seed = int(torch.empty((), dtype=torch.int64).random_())
     y: Tensor = _Dropout.apply(input, seed, keep)
     return y
