@@ -16,7 +16,7 @@ def faster_step(model: nn.Module) -> Iterator[None]:
     """A context for forward pass, loss and backward pass of a model that trains in a plain loop.
 
     Dropout on CPUs draws its numbers in the native kernel
-    (:class:`hf_chts.layers.dropout.faster_dropout`), and the output head leaves its logits to
+    (:func:`hf_chts.layers.dropout.faster_dropout`), and the output head leaves its logits to
     :class:`hf_chts.loss.LabelSmoothedLoss`, which makes them a few tokens at a time
     (:func:`hf_chts.head_loss.deferred_head`). Trainers do both themselves. Dense models gain, too.
 
