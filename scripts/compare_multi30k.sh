@@ -5,13 +5,15 @@
 #
 # Every call goes on where the last one stopped, trains for MINUTES (9) minutes, JOBS (2) runs at
 # once, and writes the table and figures of what is there; OUTPUT/table.md says what is missing.
-# METHODS, SPARSITY and SEEDS choose other cells; compare_multi30k.yaml is what rows change.
+# METHODS, SPARSITY and SEEDS choose other cells; compare_multi30k.yaml says what
+# rows change and names further ones: METHODS=chts,chts_er,chts_paths,...
 set -euo pipefail
 data=${1:?give the folder of the Multi30k files}
 output=${2:-runs/multi30k_methods}
 shift $(($# < 2 ? $# : 2))
 methods=dense,static,chts,chts_random,rigl,set,hebbian,granet,chtss,hebbian_sigmoid,cht,rigl_soft
 methods+=,narrow-dense,hebbian_ch,set_cosine,static_brf,gmp,mest,shallow-decoder
+methods+=,hebbian_drive,hebbian_sigmoid_drive
 here=$(dirname "$0")
 exec hf-chts compare "$here/../recipes/multi30k_en_de/small.yaml" --output "$output" \
     --settings "$here/compare_multi30k.yaml" --methods "${METHODS:-$methods}" \

@@ -2,7 +2,6 @@
 
 Transformers appends to a cache by copying it, and copies it again to put beams in their new order;
 it does so, too, with keys and values of the source, which are the same for all beams of a sentence.
-At width 512 that took three quarters of the time of a sparse model's translation.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@
 // stay in registers. Each thread adds up its own dw; they are summed and put in row-major order at
 // the end, in the order of the threads, so that results do not depend on who comes first.
 //
-// MEMORY. Of a layer of 512 x 512 with a tenth of its links, a third of the time would go into
-// packing and unpacking: they wait for rows of x and y that lie beyond the second-level cache, while
+// MEMORY. In layers of moderate width much of the time would go into packing and unpacking, which
+// wait for rows of x and y that lie beyond the second-level cache, while
 // running through the links leaves memory idle. So each segment asks for a bit of what the next
 // tile packs and this one unpacks (`Fetch`). Wide layers have no room for it in that cache.
 //
