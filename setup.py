@@ -43,7 +43,7 @@ class BuildKernels(build_ext):
         objects = []
         for isa, flags in isas.items():
             objects += self.compiler.compile(
-                [str(SOURCES / "kernels.cpp"), str(SOURCES / "dropout.cpp")],
+                [str(SOURCES / f"{name}.cpp") for name in ("kernels", "dropout", "attention")],
                 output_dir=str(Path(self.build_temp, isa)),
                 macros=[("HF_CHTS_ISA", isa)],
                 extra_postargs=FLAGS + flags,

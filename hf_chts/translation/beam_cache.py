@@ -1,7 +1,9 @@
-"""Keys and values of beam search that are copied once a token, where Transformers copies thrice.
+"""A cache for beam search in which no key and no value is ever copied.
 
 Transformers appends to a cache by copying it, and copies it again to put beams in their new order;
 it does so, too, with keys and values of the source, which are the same for all beams of a sentence.
+Here states stay where they were made, the source's once a sentence, and a small table says where
+each row's tokens lie (:class:`hf_chts.translation.beam_states.BeamStates`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
-Shape = tuple[int, ...]
+from hf_chts.translation.beam_states import BeamStates
 
 
 class BeamCache(EncoderDecoderCache):
@@ -22,30 +24,45 @@ class BeamCache(EncoderDecoderCache):
 
     Args:
         n_tokens: Most target tokens of a sentence, the start token included.
+        beams: Rows that each sentence has.
     """
 
-    def __init__(self, n_tokens: int) -> None:
-        spares: dict[Shape, Tensor] = {}
-        make = functools.partial(_Layer, n_tokens, spares)
-        super().__init__(Cache(layer_class_to_replicate=make), DynamicCache())
+    def __init__(self, n_tokens: int, beams: int) -> None:
+        self._places = _Places(n_tokens)
+        source = DynamicCache()  # some models make a new one of this class, which serves as well
+        source.layer_class_to_replicate = functools.partial(_Source, beams)
+        make = functools.partial(_Target, self._places)
+        super().__init__(Cache(layer_class_to_replicate=make), source)
 
     def reorder_cache(self, beam_idx: Int[Tensor, " rows"]) -> None:
-        """Put beams in their new order; the source is the same for all beams of a sentence."""
-        self.self_attention_cache.reorder_cache(beam_idx)
+        """Row ``i`` becomes what row ``beam_idx[i]`` was; the source is the same for all beams."""
+        made = self._places.table[: self.get_seq_length()]
+        made.copy_(made[:, beam_idx.to(made.device)])
 
 
-class _Layer(DynamicLayer):
-    """Keys and values of one layer in buffers with room for all tokens.
+class _Places:
+    """Where the tokens of all rows lie, the same in all layers."""
 
-    Tokens come first in memory: one more stands behind the others without moving any, and pages of
-    tokens that are never made are never touched. A new order is written to a spare buffer, which
-    takes the place of the old one; all layers share the spares.
+    def __init__(self, n_tokens: int) -> None:
+        self.n_tokens = n_tokens
+        self.table: Int[Tensor, "tokens rows"] = torch.empty(0, 0, dtype=torch.int32)
+
+    def make(self, rows: int, device: torch.device) -> None:
+        """A new token lies in its own row."""
+        if not self.table.numel():
+            table = torch.arange(rows, dtype=torch.int32, device=device)
+            self.table = table.repeat(self.n_tokens, 1)
+
+
+class _Target(DynamicLayer):
+    """Keys and values of the target's tokens, with room for all of them, tokens first in memory.
+
+    Pages of tokens that are never made are never touched.
     """
 
-    def __init__(self, n_tokens: int, spares: dict[Shape, Tensor]) -> None:
+    def __init__(self, places: _Places) -> None:
         super().__init__()
-        self._n_tokens, self._spares = n_tokens, spares
-        self._made = 0
+        self._places, self._made = places, 0
 
     def lazy_initialization(
         self,
@@ -54,7 +71,8 @@ class _Layer(DynamicLayer):
     ) -> None:
         """Make the buffers."""
         super().lazy_initialization(key_states, value_states)
-        self._keys, self._values = self._room(key_states), self._room(value_states)
+        self._places.make(len(key_states), key_states.device)
+        self._rooms = [self._room(states) for states in (key_states, value_states)]
 
     def update(
         self,
@@ -67,28 +85,48 @@ class _Layer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin, self._made = self._made, self._made + key_states.shape[-2]
-        self._keys[begin : self._made] = key_states.permute(2, 0, 1, 3)
-        self._values[begin : self._made] = value_states.permute(2, 0, 1, 3)
-        self._show()
+        places = self._places.table[: self._made]
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room[begin : self._made] = states.permute(2, 0, 1, 3)
+        self.keys, self.values = (BeamStates(room[: self._made], places) for room in self._rooms)
         return self.keys, self.values
 
-    def reorder_cache(self, beam_idx: Int[Tensor, " rows"]) -> None:
-        """Row ``i`` becomes what row ``beam_idx[i]`` was."""
-        self._keys = self._in_order(self._keys, beam_idx)
-        self._values = self._in_order(self._values, beam_idx)
-        self._show()
-
-    def _show(self) -> None:
-        self.keys = self._keys[: self._made].permute(1, 2, 0, 3)
-        self.values = self._values[: self._made].permute(1, 2, 0, 3)
+    def get_seq_length(self) -> int:
+        """Tokens so far."""
+        return self._made
 
     def _room(self, states: Tensor) -> Tensor:
         rows, heads, _, width = states.shape
-        return states.new_empty(self._n_tokens, rows, heads, width)
+        return states.new_empty(self._places.n_tokens, rows, heads, width)
 
-    def _in_order(self, room: Tensor, beam_idx: Tensor) -> Tensor:
-        spare = self._spares.pop(tuple(room.shape), None)
-        spare = torch.empty_like(room) if spare is None else spare
-        torch.index_select(room[: self._made], 1, beam_idx, out=spare[: self._made])
-        self._spares[tuple(room.shape)] = room
-        return spare
+
+class _Source(DynamicLayer):
+    """Keys and values of the source's tokens, kept once for all beams of a sentence."""
+
+    def __init__(self, beams: int) -> None:
+        super().__init__()
+        self._beams = beams
+
+    def update(
+        self,
+        key_states: Float[Tensor, "rows heads tokens width"],
+        value_states: Float[Tensor, "rows heads tokens width"],
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Keep; called once."""
+        self.lazy_initialization(key_states, value_states)
+        rows = torch.arange(len(key_states), dtype=torch.int32, device=key_states.device)
+        places = (rows // self._beams)[None]
+        self.keys, self.values = (
+            BeamStates(_of_sentences(states, self._beams), places)
+            for states in (key_states, value_states)
+        )
+        return self.keys, self.values
+
+
+def _of_sentences(
+    states: Float[Tensor, "rows heads tokens width"], beams: int
+) -> Float[Tensor, "tokens sentences heads width"]:
+    """The states of each sentence's first row, those of a sentence side by side in memory."""
+    return states[::beams].transpose(1, 2).contiguous().transpose(0, 1)

@@ -97,7 +97,7 @@ def _generate(model: Any, rows: list[list[int]], pad_id: int, search: dict[str, 
     positions = _positions(model)
     limit = limit if positions is None else min(limit, positions - 1)
     if search["num_beams"] > 1 and _takes_beam_cache(model):
-        search = {**search, "past_key_values": BeamCache(limit + 1)}
+        search = {**search, "past_key_values": BeamCache(limit + 1, search["num_beams"])}
     return model.generate(
         input_ids=inputs.to(model.device),
         attention_mask=mask.to(model.device),

@@ -109,6 +109,40 @@ bool check_dropout(const Kernels& kernels, int64_t n) {
     return close(y, y2, "dropout");
 }
 
+// Rows of `heads` heads that see some tokens, which lie in rows picked at random.
+bool check_attention(const Kernels& kernels, int64_t rows, int64_t tokens, int64_t heads, int64_t width) {
+    int64_t lines = 3, size = heads * width, total = rows * size;
+    std::vector<float> query = numbers(total), y(total, NAN);
+    std::vector<float> keys = numbers(tokens * lines * size), values = numbers(tokens * lines * size);
+    std::vector<int32_t> places;
+    std::vector<uint8_t> mask;
+    for (int64_t i = 0; i < tokens * rows; i++) {
+        places.push_back(static_cast<int32_t>(randomness() % lines));
+        mask.push_back(randomness() % 4 != 0);
+    }
+    std::vector<double> y2(total);
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t h = 0; h < heads; h++) {
+            std::vector<double> shares(tokens);
+            double sum = 0;
+            for (int64_t t = 0; t < tokens; t++) {
+                const float* key = &keys[(t * lines + places[t * rows + r]) * size + h * width];
+                double score = 0;
+                for (int64_t i = 0; i < width; i++) score += query[r * size + h * width + i] * key[i];
+                shares[t] = mask[r * tokens + t] ? std::exp(score / 2) : 0;
+                sum += shares[t];
+            }
+            for (int64_t t = 0; t < tokens && sum > 0; t++) {
+                const float* value = &values[(t * lines + places[t * rows + r]) * size + h * width];
+                for (int64_t i = 0; i < width; i++) y2[r * size + h * width + i] += shares[t] / sum * value[i];
+            }
+        }
+    }
+    kernels.attention({rows, tokens, heads, width, query.data(), keys.data(), values.data(), lines * size,
+                       size, places.data(), rows, mask.data(), tokens, 0.5f, y.data(), 2});
+    return close(y, y2, "attention");
+}
+
 }  // namespace
 
 int main() {
@@ -118,6 +152,9 @@ int main() {
     for (const Kernels* kernels : {CHECKED}) {
         good &= check_refusal(*kernels);
         for (int64_t n : {0, 1, 15, 17, 1024, 1025, 3000}) good &= check_dropout(*kernels, n);
+        for (int64_t width : {1, 7, 16, 33}) {
+            for (int64_t tokens : {0, 1, 9}) good &= check_attention(*kernels, 5, tokens, 3, width);
+        }
         for (auto& shape : shapes) {
             for (int64_t n : tokens) {
                 for (double density : {0., .1, 1.}) {

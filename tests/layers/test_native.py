@@ -172,7 +172,7 @@ def test_works_after_fork():
 
 PROBE = """
 import sys, torch
-from hf_chts.layers.kernels import native, native_dropout
+from hf_chts.layers.kernels import native, native_attention, native_dropout
 sys.path.insert(0, {tests!r})
 from test_native import Layer
 layer = Layer(70, 300, 0.2).requires_grad()
@@ -183,7 +183,11 @@ for tokens in (1, 3, 8, 16, 70):
     y = layer(x)
     results += [y.detach(), *torch.autograd.grad(y.square().sum(), (x, layer.values, layer.bias))]
 dropped = [native_dropout.drop(torch.ones(n), 7, 40000) for n in (0, 1, 5000)]
-torch.save(results + dropped, {file!r})
+query, keys, values = torch.randn(5, 3, 21), torch.randn(9, 4, 3, 21), torch.randn(9, 4, 3, 21)
+places = torch.randint(4, (9, 5), dtype=torch.int32)
+seen = torch.rand(5, 9) < 0.7
+attended = [native_attention.attend(query, keys, values, places, seen, 0.5)]
+torch.save(results + dropped + attended, {file!r})
 assert native.isa() == {isa!r}, native.isa()
 files = {{line.split("/")[-1].strip() for line in open("/proc/self/maps")}}
 openmp = [file for file in files if file.startswith(("libgomp", "libiomp", "libomp"))]

@@ -41,13 +41,13 @@ def test_beam_search_finds_the_same(name, beams) -> None:
     expected = generate(model, beams)
     parents = expected.beam_indices[:, 1:]
     assert (parents.diff(dim=1) != 0).any()  # beams changed places
-    found = generate(model, beams, past_key_values=BeamCache(NEW + 1))
+    found = generate(model, beams, past_key_values=BeamCache(NEW + 1, beams))
     assert torch.equal(found.sequences, expected.sequences)
     torch.testing.assert_close(found.sequences_scores, expected.sequences_scores)
 
 
 def test_rows_follow_their_beams() -> None:
-    cache = BeamCache(4)
+    cache = BeamCache(4, beams=3)
     keys = torch.arange(24.0).view(3, 2, 1, 4)  # rows, heads, tokens, width
     cache.self_attention_cache.update(keys, -keys, 0)
     cache.reorder_cache(torch.tensor([2, 2, 0]))
@@ -59,7 +59,7 @@ def test_rows_follow_their_beams() -> None:
 
 
 def test_layers_do_not_share_what_they_hold() -> None:
-    cache = BeamCache(3)
+    cache = BeamCache(3, beams=2)
     layers = [torch.full((2, 1, 1, 2), float(n)) for n in range(3)]
     for n, states in enumerate(layers):
         cache.self_attention_cache.update(states, states + 10, n)
@@ -70,9 +70,12 @@ def test_layers_do_not_share_what_they_hold() -> None:
         assert torch.equal(cache.self_attention_cache.layers[n].values, states + 10)
 
 
-def test_the_source_stays_in_order() -> None:
-    cache = BeamCache(2)
-    states = torch.randn(4, 1, 3, 2)
+def test_the_source_is_kept_once_a_sentence_and_stays_in_order() -> None:
+    cache = BeamCache(2, beams=2)
+    states = torch.randn(2, 1, 3, 2).repeat_interleave(2, dim=0)
+    cache.self_attention_cache.update(states[:, :, :1], states[:, :, :1], 0)
     cache.cross_attention_cache.update(states, states, 0)
     cache.reorder_cache(torch.tensor([1, 0, 3, 3]))
-    assert torch.equal(cache.cross_attention_cache.layers[0].keys, states)
+    keys = cache.cross_attention_cache.layers[0].keys
+    assert torch.equal(keys, states)
+    assert keys.room.numel() == states.numel() / 2

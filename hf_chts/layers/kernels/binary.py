@@ -30,6 +30,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         [_I64] * 3 + [_PTR, _I64, _PTR, _I64, _PTR, _I64] + [_PTR] * 4 + [_BOOL, _INT],
     ),
     "dropout": (None, [_I64, _PTR, _PTR, ctypes.c_uint64, ctypes.c_uint32, _BOOL, _INT]),
+    "attention": (
+        None,
+        [_I64] * 4 + [_PTR] * 3 + [_I64] * 2 + [_PTR, _I64] * 2 + [ctypes.c_float, _PTR, _INT],
+    ),
 }
 
 
@@ -57,6 +61,7 @@ class Binary:
     forward: Callable[..., None]
     backward: Callable[..., None]
     dropout: Callable[..., None]
+    attention: Callable[..., None]
 
 
 @functools.cache

@@ -78,6 +78,25 @@ void dropout_baseline(const Dropout&);
 void dropout_avx2(const Dropout&);
 void dropout_avx512(const Dropout&);
 
+// y = softmax(scale * query keys^T) values for one new token a row; see attention.cpp. Token t of
+// row r lies in row places[t * places_stride + r] of keys and values, whose heads and features are
+// adjacent, as they are in query and y. A mask of null lets all tokens be seen.
+struct Attention {
+    int64_t rows, tokens, heads, width;
+    const float *query, *keys, *values;
+    int64_t token_stride, row_stride;  // of keys and of values
+    const int32_t* places;
+    int64_t places_stride;
+    const uint8_t* mask;
+    int64_t mask_stride;  // between rows
+    float scale;
+    float* y;
+    int threads;
+};
+void attention_baseline(const Attention&);
+void attention_avx2(const Attention&);
+void attention_avx512(const Attention&);
+
 // One instruction set's kernels.
 struct Kernels {
     const char* name;
@@ -86,6 +105,7 @@ struct Kernels {
     void (*forward_few)(const Forward&);
     void (*backward)(const Backward&);
     void (*dropout)(const Dropout&);
+    void (*attention)(const Attention&);
 };
 constexpr int64_t FEW_TOKENS = 16;  // up to here forward_few is the faster one
 

@@ -87,5 +87,15 @@ void hf_chts_dropout(int64_t n, const void* x, void* y, uint64_t seed, uint32_t 
     int active = static_cast<int>(std::min<int64_t>(threads, useful));
     chosen->dropout({n, x, y, seed, keep, is_bfloat16, active});
 }
+
+void hf_chts_attention(int64_t rows, int64_t tokens, int64_t heads, int64_t width,
+                       const float* query, const float* keys, const float* values,
+                       int64_t token_stride, int64_t row_stride, const int32_t* places,
+                       int64_t places_stride, const uint8_t* mask, int64_t mask_stride,
+                       float scale, float* y, int threads) {
+    chosen->attention({rows, tokens, heads, width, query, keys, values, token_stride, row_stride,
+                       places, places_stride, mask, mask_stride, scale, y,
+                       useful_threads(rows * heads * width, tokens, threads)});
+}
 }
 #pragma GCC visibility pop

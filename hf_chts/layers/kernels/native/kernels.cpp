@@ -58,6 +58,7 @@
 #define JOIN(a, b) a##b
 #define KERNELS_OF(isa) JOIN(kernels_, isa)
 #define DROPOUT_OF(isa) JOIN(dropout_, isa)
+#define ATTENTION_OF(isa) JOIN(attention_, isa)
 #define QUOTE(a) #a
 #define NAME_OF(isa) QUOTE(isa)
 
@@ -557,4 +558,5 @@ const Kernels KERNELS_OF(HF_CHTS_ISA) = {
     [](const Forward& job) { job.is_bfloat16 ? forward_few<bfloat16>(job) : forward_few<float>(job); },
     [](const Backward& job) { job.is_bfloat16 ? backward<bfloat16>(job) : backward<float>(job); },
     DROPOUT_OF(HF_CHTS_ISA),
+    ATTENTION_OF(HF_CHTS_ISA),
 };
