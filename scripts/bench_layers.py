@@ -168,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     layers = ["512x512", "2048x512", "512x2048", "1024x1024", "4096x1024"]
     parser.add_argument("--layers", nargs="+", default=layers, metavar="OUTxIN")
-    parser.add_argument("--tokens", nargs="+", type=int, default=[1024, 64])
+    parser.add_argument("--tokens", nargs="*", type=int, default=[1024, 64])
     parser.add_argument("--decode-tokens", nargs="*", type=int, default=[1, 8])
     parser.add_argument("--density", nargs="+", type=float, default=[0.05, 0.1, 0.2])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

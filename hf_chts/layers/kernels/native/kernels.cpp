@@ -479,6 +479,7 @@ void rows_of_one(const Forward& job, const Column* columns, const float* x, int6
     for (int64_t r = begin; r < end; r++) {
         int32_t k = job.layer.row_starts[r], stop = job.layer.row_starts[r + 1];
         Vec sums = Vec{};
+        fetch_ahead(values, columns, k, stop);
         for (; k + WIDTH <= stop; k += WIDTH) sums += load(values + k) * gather(x, columns + k);
         float sum = sum_of_lanes(sums), rest = job.bias ? job.bias[r] : 0;
         for (; k + 1 < stop; k += 2) {
