@@ -43,6 +43,8 @@ class Row:
         sparsity: Share of inactive links at the end, 0 where no sparsity was asked for.
         runs: A run for each seed that was asked for, by rising seed.
         values: Measures by name over the seeds that are done.
+        differences: Measures less the baseline's of the same seed, over the seeds that both have
+            done; none for the baseline itself.
         p_values: Two-sided p-values of the difference in BLEU to the baseline, by test set; none
             for the baseline itself and where no seed is done by both.
         paper_bleu: The paper's BLEU, or None.
@@ -52,6 +54,7 @@ class Row:
     sparsity: float
     runs: list[RunResult]
     values: dict[str, Estimate]
+    differences: dict[str, Estimate]
     p_values: dict[str, float]
     paper_bleu: float | None
 
@@ -110,15 +113,16 @@ def findings(comparison: Comparison, baseline: str) -> Findings:
     rows = []
     for method, sparsity in comparison.rows:
         runs = comparison.of(method, sparsity)
+        pairs = _pairs(_rivals(comparison, baseline, method, sparsity), runs)
         p_values = {}
         for test_set, lines in references.items():
-            rivals = _rivals(comparison, baseline, method, sparsity)
-            found = _compare(rivals, runs, test_set, lines, gaps)
+            found = _compare(pairs, test_set, lines, gaps) if pairs else None
             if found is not None:
                 p_values[test_set], signature = found
                 signatures.setdefault("paired_bootstrap", {})[signature] = None
         known = task.bleu if task and sparsity in (0.0, paper.SPARSITY) else {}
-        rows.append(Row(method, sparsity, runs, _estimates(runs), p_values, known.get(method)))
+        values, differences = _estimates(runs), _differences(pairs)
+        rows.append(Row(method, sparsity, runs, values, differences, p_values, known.get(method)))
         for name, text in ((n, t) for run in runs for n, t in run.signatures.items()):
             signatures.setdefault(name, {})[text] = None
     gaps += _run_gaps(comparison)
@@ -161,18 +165,31 @@ def _unambiguous(baseline_at: Sequence[float], sparsity: float) -> bool:
     return len(baseline_at) == 1 and (baseline_at[0] == 0.0 or sparsity == 0.0)
 
 
+def _pairs(
+    rivals: Sequence[RunResult], runs: Sequence[RunResult]
+) -> list[tuple[RunResult, RunResult]]:
+    """The baseline's run and the row's of each seed that both have done."""
+    others = {run.cell.seed: run for run in rivals if run.state == "done"}
+    return [(others[r.cell.seed], r) for r in runs if r.state == "done" and r.cell.seed in others]
+
+
+def _differences(pairs: Sequence[tuple[RunResult, RunResult]]) -> dict[str, Estimate]:
+    """Of each measure that is known of both runs of a pair, over the pairs."""
+    known = [(rival.measures, run.measures) for rival, run in pairs]
+    names = dict.fromkeys(name for theirs, ours in known for name in ours if name in theirs)
+    return {
+        name: Estimate.of([b[name] - a[name] for a, b in known if name in a and name in b])
+        for name in names
+    }
+
+
 def _compare(
-    rivals: Sequence[RunResult],
-    runs: Sequence[RunResult],
+    pairs: Sequence[tuple[RunResult, RunResult]],
     test_set: str,
     references: Sequence[str],
     gaps: list[str],
 ) -> tuple[float, str] | None:
     """The p-value on a test set over the seeds that both have done, and its signature."""
-    others = {run.cell.seed: run for run in rivals if run.state == "done"}
-    pairs = [(others[r.cell.seed], r) for r in runs if r.state == "done" and r.cell.seed in others]
-    if not pairs:
-        return None
     signature = pairs[0][1].signatures["bleu"]
     try:
         baseline = [rival.translations(test_set) for rival, _ in pairs]

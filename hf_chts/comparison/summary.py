@@ -69,6 +69,8 @@ def _notes(comparison: Comparison, found: Findings) -> list[str]:
     """How to read the table, where its numbers come from, and what is missing."""
     return [
         "mean ± standard error over the seeds that are done; without ± there is one seed",
+        f"- {found.baseline}: less {found.baseline} of the same seed, which has the same data "
+        "order and first weights; mean ± standard error over the seeds that both have done",
         "p: how often the choice of test sentences alone would make a difference in BLEU to "
         f"{found.baseline} this large; two-sided, sacreBLEU's paired bootstrap, 1,000 resamples "
         "of the sentences, each with its translations by all seeds that both have done. The "
@@ -171,6 +173,7 @@ def _row_data(row: Row) -> dict[str, Any]:
         "seeds_asked": len(row.runs),
         "seeds_done": len(row.done),
         "values": {name: vars(value) for name, value in row.values.items()},
+        "differences": {name: vars(value) for name, value in row.differences.items()},
         "p_values": row.p_values,
         "paper_bleu": row.paper_bleu,
     }

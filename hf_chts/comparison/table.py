@@ -38,9 +38,13 @@ class Section:
 
 def sections(findings: Findings, test_sets: Sequence[str]) -> list[Section]:
     """The parts of the table: one for each test set, then what training and its result cost."""
+    loss: list[Cells] = [
+        ("validation loss", _estimate("validation_loss", digits=3)),
+        (f"- {findings.baseline}", _difference("validation_loss", digits=3)),
+    ]
     return [
         *(_scores(findings, test_set) for test_set in test_sets),
-        _section("Loss and topology", findings.rows, LOSS_AND_TOPOLOGY),
+        _section("Loss and topology", findings.rows, loss + TOPOLOGY),
         _section("Size and cost", findings.rows, SIZE_AND_COST),
     ]
 
@@ -72,20 +76,26 @@ def terminal(parts: Sequence[Section], notes: Sequence[str]) -> RenderableType:
 def comma_separated(findings: Findings, test_sets: Sequence[str]) -> str:
     """Every value in full, a line for each row; a value that is not known is left empty."""
     names = dict.fromkeys(name for row in findings.rows for name in row.values)
+    differing = dict.fromkeys(name for row in findings.rows for name in row.differences)
     head = ["method", "sparsity", "seeds_asked", "seeds_done"]
-    head += [column for name in names for column in (name, f"{name}/standard_error")]
+    head += _with_errors(names) + _with_errors(f"{name}/difference" for name in differing)
     head += [*(f"p_value/{test_set}" for test_set in test_sets), "paper_bleu"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     for row in findings.rows:
         known = [row.values.get(name) for name in names]
+        known += [row.differences.get(name) for name in differing]
         writer.writerow(
             [row.method, row.sparsity, len(row.runs), len(row.done)]
             + [x for e in known for x in ((e.mean, e.standard_error) if e else (None, None))]
             + [*(row.p_values.get(test_set) for test_set in test_sets), row.paper_bleu]
         )
     return text.getvalue()
+
+
+def _with_errors(names: Iterable[str]) -> list[str]:
+    return [column for name in names for column in (name, f"{name}/standard_error")]
 
 
 def _scores(findings: Findings, test_set: str) -> Section:
@@ -98,7 +108,8 @@ def _scores(findings: Findings, test_set: str) -> Section:
     columns: list[Cells] = [
         ("seeds", lambda row: row.seeds),
         ("BLEU", _estimate(f"bleu/{test_set}")),
-        (f"p ({findings.baseline})", p_value),
+        (f"- {findings.baseline}", _difference(f"bleu/{test_set}")),
+        ("p", p_value),
         ("chrF", _estimate(f"chrf/{test_set}")),
         ("BLEU lower-cased", _estimate(f"paper_bleu/{test_set}")),
     ]
@@ -127,6 +138,16 @@ def _estimate(name: str, digits: int = 2) -> Callable[[Row], str]:
     return text
 
 
+def _difference(name: str, digits: int = 2) -> Callable[[Row], str]:
+    """Mean and standard error of the differences to the baseline, with their sign."""
+
+    def text(row: Row) -> str:
+        value = row.differences.get(name)
+        return NOTHING if value is None else _with_error(value, digits, sign="+")
+
+    return text
+
+
 def _mean(name: str, unit: float = 1.0, digits: int | None = None) -> Callable[[Row], str]:
     """The mean alone, for what hardly differs between seeds."""
 
@@ -137,10 +158,10 @@ def _mean(name: str, unit: float = 1.0, digits: int | None = None) -> Callable[[
     return text
 
 
-def _with_error(value: Estimate, digits: int) -> str:
-    if value.standard_error is None:
-        return f"{value.mean:.{digits}f}"
-    return f"{value.mean:.{digits}f} ± {value.standard_error:.{digits}f}"
+def _with_error(value: Estimate, digits: int, sign: str = "") -> str:
+    mean = f"{value.mean:{sign}.{digits}f}"
+    error = value.standard_error
+    return mean if error is None else f"{mean} ± {error:.{digits}f}"
 
 
 def _number(value: float | None, digits: int | None) -> str:
@@ -160,8 +181,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-LOSS_AND_TOPOLOGY: list[Cells] = [
-    ("validation loss", _estimate("validation_loss", digits=3)),
+TOPOLOGY: list[Cells] = [
     ("density", _mean("density", digits=3)),
     ("ITOP", _mean("itop", digits=3)),
     ("ANP", _mean("active_neurons", digits=3)),

@@ -29,7 +29,7 @@ def a_row(method, sparsity, seeds=(1, 2, 3), flops=True):
     runs = [a_run(Cell(method, sparsity, seed), flops) for seed in seeds]
     names = runs[0].measures
     values = {name: Estimate.of([run.measures[name] for run in runs]) for name in names}
-    return Row(method, sparsity, runs, values, {"test2016": 0.012}, None)
+    return Row(method, sparsity, runs, values, {}, {"test2016": 0.012}, None)
 
 
 def a_run(cell, flops=True):

@@ -80,18 +80,18 @@ def test_markdown_has_equal_columns(lines) -> None:
 
 def test_rows_of_the_test_set(lines) -> None:
     head, _, dense, set_, rigl, chts = tables(lines)["test2016"]
-    assert head[:5] == ["method", "sparsity", "seeds", "BLEU", "p (dense)"]
-    assert dense[:5] == ["dense", "-", "3 of 3", "32.00 ± 1.53", "-"]
-    assert set_[:5] == ["set", "90%", "0 of 3, 3 missing", "-", "-"]
-    assert rigl[:4] == ["rigl", "90%", "3 of 3", "32.00 ± 1.53"]
-    assert 0 < float(rigl[4]) <= 1
-    assert chts[:4] == ["chts", "90%", "1 of 3, 1 diverged, 1 unfinished", "31.00"]
+    assert head[:6] == ["method", "sparsity", "seeds", "BLEU", "- dense", "p"]
+    assert dense[:6] == ["dense", "-", "3 of 3", "32.00 ± 1.53", "-", "-"]
+    assert set_[:6] == ["set", "90%", "0 of 3, 3 missing", "-", "-", "-"]
+    assert rigl[:5] == ["rigl", "90%", "3 of 3", "32.00 ± 1.53", "+0.00 ± 0.00"]
+    assert 0 < float(rigl[5]) <= 1
+    assert chts[:5] == ["chts", "90%", "1 of 3, 1 diverged, 1 unfinished", "31.00", "+0.00"]
 
 
 def test_costs(lines) -> None:
     found = tables(lines)
     loss, cost = found["Loss and topology"], found["Size and cost"]
-    assert loss[2] == ["dense", "-", "2.200 ± 0.058", "-", "-", "-"]  # its model was deleted
+    assert loss[2] == ["dense", "-", "2.200 ± 0.058", "-", "-", "-", "-"]  # its model was deleted
     assert cost[2] == ["dense", "-", "1.00", "2.50", "-", "-", "1.50"]
     assert set(loss[3][2:] + cost[3][2:]) == {"-"}
     assert cost[0][4:] == ["GFLOP a training step", "MFLOP a translated token", "seconds a step"]
@@ -143,6 +143,8 @@ def test_csv_round_trip(folder, shown) -> None:
             assert float(found[name]) == value.mean
             error = found[f"{name}/standard_error"]
             assert (float(error) if error else None) == value.standard_error
+        for name, value in row.differences.items():
+            assert float(found[f"{name}/difference"]) == value.mean
         p = found["p_value/test2016"]
         assert (float(p) if p else None) == row.p_values.get("test2016")
     assert rows[1]["bleu/test2016"] == ""
@@ -152,6 +154,8 @@ def test_json_holds_rows_and_runs(folder, shown) -> None:
     data = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert data["baseline"] == "dense"
     assert data["rows"][0]["values"]["bleu/test2016"]["mean"] == 32.0
+    assert data["rows"][0]["differences"] == {}
+    assert data["rows"][2]["differences"]["validation_loss"]["n"] == 3
     runs = {run["name"]: run for run in data["runs"]}
     assert len(runs) == 12
     assert runs["chts-0.9-1"]["state"] == "diverged"
@@ -196,6 +200,18 @@ def test_only_seeds_that_both_have_are_tested(tmp_path) -> None:
     assert p_values(tmp_path / "all", "dense")[("set", 0.9)] is None
 
 
+def test_differences_are_between_runs_of_the_same_seed(tmp_path) -> None:
+    bleu = {"dense": [30.0, 40.0, 50.0], "set": [29.0, 38.0, 77.0]}
+    for cell in write_comparison(tmp_path / "all", ["dense", "set"]):
+        if (cell.method, cell.seed) != ("dense", 3):
+            write_done(tmp_path / "all", cell, bleu=bleu[cell.method][cell.seed - 1])
+    dense, set_ = findings(read_comparison(tmp_path / "all"), "dense").rows
+    assert dense.differences == {}
+    found = set_.differences["bleu/test2016"]
+    assert found == Estimate(-1.5, pytest.approx(0.5), 2)
+    assert set_.values["bleu/test2016"].standard_error > 10  # between seeds
+
+
 def test_references_that_are_gone_are_told(tmp_path) -> None:
     for cell in write_comparison(tmp_path / "all", ["dense", "set"], seeds=[1]):
         write_done(tmp_path / "all", cell)
@@ -220,7 +236,7 @@ def test_pipes_and_line_breaks_do_not_break_the_table() -> None:
     parts = sections(Findings(rows, "a|b\nc", None, {}, []), ["test2016"])
     text = markdown(parts, ["two\nlines"]).splitlines()
     assert len({len(row) for row in tables(text)["test2016"]}) == 1
-    assert "p (a\\|b c)" in text[2]
+    assert "- a\\|b c" in text[2]
     assert text[-1] == "- two lines"
 
 
