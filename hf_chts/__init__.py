@@ -3,13 +3,13 @@
 from hf_chts.checkpoint import from_pretrained, save_pretrained
 from hf_chts.compaction import CompactionReport, compact
 from hf_chts.config import SparsityConfig
-from hf_chts.faster_step import faster_step
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.monitor import TopologyMonitor
 from hf_chts.patching import densify, sparsify
 from hf_chts.rules.scores import initial_mask, link_scores
 from hf_chts.topology import Topology
 from hf_chts.trainer import SparseSeq2SeqTrainer, SparseTrainer
+from hf_chts.training.faster_step import faster_step
 
 __version__ = "0.1.0"
 __all__ = [

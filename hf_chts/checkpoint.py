@@ -23,7 +23,7 @@ from hf_chts.compaction import remember_compacted
 from hf_chts.compaction.sites import fit_heads, refuse_misfit
 from hf_chts.config import SparsityConfig, from_mapping
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
-from hf_chts.linears import LINEAR_CLASSES, linear_shape
+from hf_chts.network.linears import LINEAR_CLASSES, linear_shape
 
 NAME = "chts"
 MODULE_NAME = r"[\w-]+(\.[\w-]+)*"

@@ -16,7 +16,7 @@ from transformers import (
 
 from hf_chts.checkpoint import NAME, from_pretrained
 from hf_chts.config import SparsityConfig
-from hf_chts.patch_report import PatchReport
+from hf_chts.network.patch_report import PatchReport
 from hf_chts.patching import plan
 from hf_chts.translation.model import empty_model
 from hf_chts.translation.recipe import load_recipe

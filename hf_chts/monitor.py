@@ -24,12 +24,12 @@ from hf_chts.analysis.snapshots import (
     unpack,
     write_snapshot,
 )
-from hf_chts.budget import last_update
+from hf_chts.engine.budget import last_update
 from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.methods import resolve
+from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.percolation import Group
-from hf_chts.wiring import hidden_groups
 
 if TYPE_CHECKING:
     from hf_chts.analysis.measures import Measure

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from hf_chts.budget import check_rules, link_counts
-from hf_chts.calibration import Data, LayerInputs, layer_inputs
 from hf_chts.config import SparsityConfig
+from hf_chts.engine.budget import check_rules, link_counts
 from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
-from hf_chts.linears import Finding, find_linears
 from hf_chts.methods import resolve
-from hf_chts.patch_report import PatchReport
+from hf_chts.network.calibration import Data, LayerInputs, layer_inputs
+from hf_chts.network.linears import Finding, find_linears
+from hf_chts.network.patch_report import PatchReport
 from hf_chts.rules.initial import initial
 from hf_chts.rules.links import Site
 from hf_chts.rules.randomness import generator_for

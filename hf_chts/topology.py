@@ -14,21 +14,20 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from hf_chts.budget import last_update, link_counts
-from hf_chts.captures import ask, complete, forget
-from hf_chts.compiling import let_sizes_vary
 from hf_chts.config import SparsityConfig
-from hf_chts.engines import refuse_sharded
-from hf_chts.finite import refuse_bad_links
-from hf_chts.heads import head_counts
-from hf_chts.install import Change, install
-from hf_chts.layer_memory import start_counting
+from hf_chts.engine.budget import last_update, link_counts
+from hf_chts.engine.captures import ask, complete, forget
+from hf_chts.engine.install import Change, install
+from hf_chts.engine.layer_memory import start_counting
+from hf_chts.engine.optimizer_state import refuse_foreign_state
+from hf_chts.engine.parameter_groups import LearningRates
+from hf_chts.engine.ranks import SharedWork
+from hf_chts.engine.telemetry import LayerUpdate
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
-from hf_chts.linears import scaled_layers
 from hf_chts.methods import resolve
-from hf_chts.optimizer_state import refuse_foreign_state
-from hf_chts.parameter_groups import LearningRates
-from hf_chts.ranks import SharedWork
+from hf_chts.network.heads import head_counts
+from hf_chts.network.linears import scaled_layers
+from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.links import Links
 from hf_chts.rules.percolation import active_neuron_rate, percolate
 from hf_chts.rules.randomness import generator_for
@@ -37,8 +36,9 @@ from hf_chts.rules.regrowth import regrowth
 from hf_chts.rules.removal import removal
 from hf_chts.rules.schedules import EXPONENT, ZETA
 from hf_chts.rules.select import choose
-from hf_chts.telemetry import LayerUpdate
-from hf_chts.wiring import hidden_groups
+from hf_chts.training.compiling import let_sizes_vary
+from hf_chts.training.finite import refuse_bad_links
+from hf_chts.training.refused_engines import refuse_sharded
 
 Mask = Bool[Tensor, "out in"]
 Masks = dict[str, Mask]
@@ -79,8 +79,8 @@ class Topology:
         Raises:
             ValueError: If the model is not sparse, ``total_steps`` is below 1, the configuration
                 names a rule that is not there, parameter groups cannot be made (see
-                :class:`hf_chts.parameter_groups.LearningRates`), the optimizer does not train the
-                links, or these are cut up over processes.
+                :class:`hf_chts.engine.parameter_groups.LearningRates`), the optimizer does not
+                train the links, or these are cut up over processes.
         """
         self.layers = sparse_layers(model)
         found = config or getattr(model, "sparsity_config", None)

@@ -14,26 +14,13 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import Seq2SeqTrainer, Trainer, TrainerState
 
-from hf_chts.compiling import is_compiled, uncompiled
-from hf_chts.engines import refuse_engine
-from hf_chts.evolving import EvolveTopology
-from hf_chts.finite import refuse_bad_number, refuse_bad_weights
-from hf_chts.head_loss import deferred_head
-from hf_chts.layer_memory import memories
+from hf_chts.engine.layer_memory import memories
+from hf_chts.engine.parameter_groups import separate_sparse_groups
+from hf_chts.engine.ranks import average_gradients, broadcast_layers, keep_from_ddp, world_size
+from hf_chts.engine.telemetry import LayerUpdate, summary
 from hf_chts.layers.dropout import faster_dropout
 from hf_chts.layers.sparse_linear import sparse_layers
-from hf_chts.linears import scaled_layers
-from hf_chts.loss import LabelSmoothedLoss, shifted
-from hf_chts.parameter_groups import separate_sparse_groups
-from hf_chts.ranks import average_gradients, broadcast_layers, keep_from_ddp, world_size
-from hf_chts.resuming import (
-    MEMORY_FILE,
-    reading,
-    recall_from,
-    refuse_bad_state,
-    refuse_misfit_state,
-    refuse_unfit,
-)
+from hf_chts.network.linears import scaled_layers
 from hf_chts.safe_saving import (
     UNFINISHED,
     checkpoints,
@@ -44,9 +31,22 @@ from hf_chts.safe_saving import (
     staging,
     writing,
 )
-from hf_chts.telemetry import LayerUpdate, summary
 from hf_chts.topology import Topology
-from hf_chts.topology_log import LOG_FILE, append, forget_after
+from hf_chts.training.compiling import is_compiled, uncompiled
+from hf_chts.training.evolving import EvolveTopology
+from hf_chts.training.finite import refuse_bad_number, refuse_bad_weights
+from hf_chts.training.head_loss import deferred_head
+from hf_chts.training.loss import LabelSmoothedLoss, shifted
+from hf_chts.training.refused_engines import refuse_engine
+from hf_chts.training.resuming import (
+    MEMORY_FILE,
+    reading,
+    recall_from,
+    refuse_bad_state,
+    refuse_misfit_state,
+    refuse_unfit,
+)
+from hf_chts.training.topology_log import LOG_FILE, append, forget_after
 
 STATE_FILE = "trainer_state.json"
 

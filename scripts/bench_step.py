@@ -24,7 +24,7 @@ import torch
 from transformers import MarianConfig, MarianMTModel
 
 import hf_chts
-from hf_chts.loss import LabelSmoothedLoss
+from hf_chts.training.loss import LabelSmoothedLoss
 
 VOCABULARY = 10_000
 SENTENCE = 32  # tokens a side

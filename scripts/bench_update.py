@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import hf_chts
-from hf_chts.loss import LabelSmoothedLoss
+from hf_chts.training.loss import LabelSmoothedLoss
 
 METHODS = "set,rigl,mest,cht,chts,chtss"
 

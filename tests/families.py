@@ -12,7 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from hf_chts import sparse_layers
-from hf_chts.wiring import hidden_groups
+from hf_chts.network.wiring import hidden_groups
 
 VOCABULARY = 40
 LENGTH = 8

@@ -7,8 +7,8 @@ import contextlib
 import torch
 from families import batch
 
-from hf_chts.head_loss import deferred_head
-from hf_chts.loss import LabelSmoothedLoss, shifted
+from hf_chts.training.head_loss import deferred_head
+from hf_chts.training.loss import LabelSmoothedLoss, shifted
 
 
 def step(model, inputs, labels, context, wrapped=None):

@@ -12,8 +12,8 @@ from torch import nn
 import hf_chts
 from hf_chts import SparsityConfig, sparse_layers
 from hf_chts.compaction import compact
+from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.percolation import percolate
-from hf_chts.wiring import hidden_groups
 
 TABLE = "the table of position biases has a column for each head"
 WIDTH = "its code expects heads as wide as the model"

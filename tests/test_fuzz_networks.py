@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_chts import SparseLinear, initial_mask, link_scores
-from hf_chts.layer_memory import historical_weights, memories, recall, start_counting
+from hf_chts.engine.layer_memory import historical_weights, memories, recall, start_counting
 from hf_chts.layers.structure import to_csr
 from hf_chts.rules.regrowth import regrowth
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from plain_loop import Loop, check_moved
 
-from hf_chts.budget import check_rules, link_counts
 from hf_chts.config import SparsityConfig
+from hf_chts.engine.budget import check_rules, link_counts
 from hf_chts.methods import METHODS, resolve
 from hf_chts.rules.schedules import ZETA
 

@@ -20,8 +20,8 @@ from hf_chts import sparse_layers
 from hf_chts.analysis.measures import MEASURES
 from hf_chts.analysis.snapshots import load_snapshots
 from hf_chts.monitor import TopologyMonitor, groups_as_data
+from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.percolation import active_neuron_rate, percolate
-from hf_chts.wiring import hidden_groups
 
 MEASURE = "clustering"
 FIGURES = {

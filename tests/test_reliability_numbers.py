@@ -10,8 +10,8 @@ from plain_loop import Loop
 from tiny_training import marian, trainer_of
 from transformers import TrainerCallback
 
-from hf_chts.finite import refuse_bad_number, refuse_bad_weights
 from hf_chts.safe_saving import checkpoints
+from hf_chts.training.finite import refuse_bad_number, refuse_bad_weights
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8}
 

@@ -10,7 +10,7 @@ from plain_loop import OPTIMIZERS, Loop, check_moved
 from torch import nn
 
 from hf_chts import SparsityConfig, Topology, sparse_layers, sparsify
-from hf_chts.budget import last_update
+from hf_chts.engine.budget import last_update
 
 METHODS = ("static", "set", "rigl", "chts")
 

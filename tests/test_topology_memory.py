@@ -11,8 +11,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 from hf_chts import SparsityConfig, Topology, initial_mask, sparse_layers, sparsify
-from hf_chts.heads import head_counts
-from hf_chts.layer_memory import (
+from hf_chts.engine.layer_memory import (
     historical_weights,
     memories,
     recall,
@@ -21,6 +20,7 @@ from hf_chts.layer_memory import (
 )
 from hf_chts.layers.sparse_linear import SparseLinear
 from hf_chts.layers.structure import positions_of
+from hf_chts.network.heads import head_counts
 
 
 def test_a_regrown_link_has_the_weight_it_had() -> None:

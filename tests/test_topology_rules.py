@@ -10,7 +10,7 @@ from plain_loop import Loop, check_moved
 from torch import nn
 
 from hf_chts import SparsityConfig, Topology, link_scores, sparse_layers, sparsify
-from hf_chts.ranks import SharedWork
+from hf_chts.engine.ranks import SharedWork
 
 
 def test_rigl_grows_the_largest_gradients() -> None:

@@ -16,7 +16,7 @@ from transformers import (
 
 import hf_chts
 from hf_chts import SparseTrainer, SparsityConfig, sparse_layers, sparsify
-from hf_chts.layer_memory import KEPT
+from hf_chts.engine.layer_memory import KEPT
 
 STEPS = 8
 SHAPE = {

@@ -13,9 +13,9 @@ from hf_chts.compaction.sites import Site, find_sites, fit_heads
 from hf_chts.compaction.take_out import take_out
 from hf_chts.config import SparsityConfig
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.network.wiring import hidden_groups
 from hf_chts.patching import remember
 from hf_chts.rules.percolation import active_neuron_rate, percolate
-from hf_chts.wiring import hidden_groups
 
 
 @torch.no_grad()

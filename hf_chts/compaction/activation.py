@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_chts.layers.sparse_linear import SparseLinear
-from hf_chts.linears import LINEAR_CLASSES
+from hf_chts.network.linears import LINEAR_CLASSES
 
 NAMES = ("activation_fn", "act", "act_fn", "activation", "intermediate_act_fn")
 """Under which Transformers' families and torch keep their activations."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hf_chts.linears import family
-from hf_chts.patch_report import aligned
+from hf_chts.network.linears import family
+from hf_chts.network.patch_report import aligned
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from hf_chts.compaction.activation import find_activation
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
-from hf_chts.linears import LINEAR_CLASSES
+from hf_chts.network.linears import LINEAR_CLASSES
+from hf_chts.network.wiring import FEED_FORWARDS, VALUES, chain, fused_ends
 from hf_chts.rules.percolation import End
-from hf_chts.wiring import FEED_FORWARDS, VALUES, chain, fused_ends
 
 
 @dataclass(frozen=True)

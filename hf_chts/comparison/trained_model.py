@@ -6,19 +6,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from hf_chts.budget import link_counts
 from hf_chts.comparison.costs import Densities, TrainingCost, Workload, forward_cost
 from hf_chts.config import SparsityConfig
+from hf_chts.engine.budget import link_counts
+from hf_chts.engine.telemetry import LayerUpdate, summary
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.methods import resolve
+from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.percolation import Group, active_neuron_rate, percolate
 from hf_chts.rules.regrowth import regrowth
 from hf_chts.rules.removal import removal
-from hf_chts.telemetry import LayerUpdate, summary
-from hf_chts.topology_log import LOG_FILE
+from hf_chts.training.topology_log import LOG_FILE
 from hf_chts.translation.recipe import load_recipe
 from hf_chts.translation.run import load_model
-from hf_chts.wiring import hidden_groups
 
 Updates = dict[int, list[LayerUpdate]]
 """Topology updates, a row a layer, by step."""

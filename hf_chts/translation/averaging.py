@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from hf_chts.budget import last_update
+from hf_chts.engine.budget import last_update
 from hf_chts.safe_saving import checkpoints, refuse_damaged
 from hf_chts.translation.recipe import Recipe
 

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from hf_chts.loss import IGNORED
+from hf_chts.training.loss import IGNORED
 
 
 def pack(lengths: Sequence[int], max_tokens: int) -> list[slice]:

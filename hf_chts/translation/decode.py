@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from hf_chts.ranks import gather_over_ranks, own_rank, world_size
+from hf_chts.engine.ranks import gather_over_ranks, own_rank, world_size
 from hf_chts.translation.batches import pack, pad
 from hf_chts.translation.beam_cache import BeamCache
 from hf_chts.translation.sections import EvaluationSection

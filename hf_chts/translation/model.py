@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from hf_chts.linears import find_linears
+from hf_chts.network.linears import find_linears
 from hf_chts.translation.data import ParallelText
 from hf_chts.translation.recipe import Recipe
 from hf_chts.translation.tokenizer import TokenizerPair, train_tokenizer

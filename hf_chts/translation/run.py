@@ -15,7 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainingArguments
 from hf_chts.monitor import TopologyMonitor
 from hf_chts.patching import plan, sparsify
 from hf_chts.safe_saving import whole_folder, write_text
-from hf_chts.topology_log import LOG_FILE
+from hf_chts.training.topology_log import LOG_FILE
 from hf_chts.translation.averaging import average_checkpoints, refuse_moving_links
 from hf_chts.translation.batches import Collator
 from hf_chts.translation.bleu import Scores, score

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from hf_chts.budget import last_update
-from hf_chts.loss import LabelSmoothedLoss
+from hf_chts.engine.budget import last_update
 from hf_chts.rules.schedules import inoam, noam
 from hf_chts.trainer import SparseSeq2SeqTrainer
+from hf_chts.training.loss import LabelSmoothedLoss
 from hf_chts.translation.batches import TokenBatchSampler, pack
 from hf_chts.translation.bleu import score
 from hf_chts.translation.data import ParallelText

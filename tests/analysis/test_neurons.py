@@ -12,8 +12,8 @@ from hf_chts import SparsityConfig, sparse_layers, sparsify
 from hf_chts.analysis.network import Undefined
 from hf_chts.analysis.neurons import anp, check_groups, degree_correlation, group_name
 from hf_chts.monitor import groups_as_data
+from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.percolation import End, active_neuron_rate, percolate
-from hf_chts.wiring import hidden_groups
 
 
 def end(layer, axis, index=None):

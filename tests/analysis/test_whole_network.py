@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from hf_chts import SparsityConfig, sparse_layers, sparsify
 from hf_chts.analysis.whole_network import chain
 from hf_chts.monitor import groups_as_data
-from hf_chts.wiring import hidden_groups
+from hf_chts.network.wiring import hidden_groups
 
 PERCEPTRON = [[[{"layer": "a", "axis": "out", "index": None}], [{"layer": "b", "axis": "in"}]]]
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import MarianConfig, MarianMTModel, TrainerCallback
 
 from hf_chts import SparsityConfig, Topology, sparse_layers, sparsify
-from hf_chts.ranks import average_gradients, broadcast_layers, keep_from_ddp
+from hf_chts.engine.ranks import average_gradients, broadcast_layers, keep_from_ddp
 from hf_chts.translation.decode import translate
 from hf_chts.translation.tokenizer import TokenizerPair, train_tokenizer
 

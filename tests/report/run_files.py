@@ -13,7 +13,7 @@ from hf_chts.analysis.null_models import er
 from hf_chts.analysis.snapshots import pack, start_snapshots, write_snapshot
 from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.monitor import groups_as_data
-from hf_chts.wiring import hidden_groups
+from hf_chts.network.wiring import hidden_groups
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)> & \"quotes\""
 STEPS = (0, 10, 20, 30)

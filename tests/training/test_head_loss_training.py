@@ -10,8 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import MarianConfig, MarianMTModel
 
 import hf_chts.trainer as trainer_module
-from hf_chts.head_loss import DeferredLogits, deferred_head
-from hf_chts.loss import LabelSmoothedLoss
+from hf_chts.training.head_loss import DeferredLogits, deferred_head
+from hf_chts.training.loss import LabelSmoothedLoss
 
 
 @pytest.fixture

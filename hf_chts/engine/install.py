@@ -11,14 +11,14 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from hf_chts.config import SparsityConfig
-from hf_chts.layer_memory import explore, historical_weights, remember_removed
+from hf_chts.engine.layer_memory import explore, historical_weights, remember_removed
+from hf_chts.engine.optimizer_state import move_links
+from hf_chts.engine.ranks import SharedWork
+from hf_chts.engine.side_by_side import side_by_side
+from hf_chts.engine.telemetry import LayerUpdate
 from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear
-from hf_chts.optimizer_state import move_links
-from hf_chts.ranks import SharedWork
 from hf_chts.rules.percolation import Group, layer_rates
-from hf_chts.side_by_side import side_by_side
-from hf_chts.telemetry import LayerUpdate
 
 Masks = Mapping[str, Bool[Tensor, "out in"]]
 

@@ -19,7 +19,7 @@ from torch.nn.functional import linear
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
 
-from hf_chts.compiling import is_compiled
+from hf_chts.training.compiling import is_compiled
 
 
 @contextmanager

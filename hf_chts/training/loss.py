@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_chts.head_loss import DeferredLogits, project
+from hf_chts.training.head_loss import DeferredLogits, project
 
 IGNORED = -100
 _CHUNK = 1 << 20
@@ -52,8 +52,8 @@ class LabelSmoothedLoss:
 
         Args:
             outputs: What the model returned; ``outputs["logits"]`` stands at the labels' positions.
-                Where :func:`hf_chts.head_loss.deferred_head` left them to the loss, logits and
-                their gradient are made a few tokens at a time, in the forward pass.
+                Where :func:`hf_chts.training.head_loss.deferred_head` left them to the loss, logits
+                and their gradient are made a few tokens at a time, in the forward pass.
             labels: Target token ids, -100 at padding.
             num_items_in_batch: Labels in the whole optimizer step; None: those of this batch.
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hf_chts.linears import Finding
+from hf_chts.network.linears import Finding
 
 Batch = Tensor | Mapping[str, Any]
 Data = Batch | Iterable[Batch]

@@ -15,8 +15,8 @@ from transformers import (
     TrainerCallback,
 )
 
-import hf_chts.loss as loss_module
-from hf_chts.loss import LabelSmoothedLoss
+import hf_chts.training.loss as loss_module
+from hf_chts.training.loss import LabelSmoothedLoss
 from hf_chts.translation.batches import Collator
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}

@@ -6,7 +6,7 @@ from torch import nn
 from transformers.optimization import Adafactor
 
 from hf_chts import SparsityConfig, Topology, sparse_layers, sparsify
-from hf_chts.parameter_groups import LearningRates, separate_sparse_groups
+from hf_chts.engine.parameter_groups import LearningRates, separate_sparse_groups
 
 RATE = 0.25
 

@@ -11,7 +11,7 @@ from tiny_training import collate, marian, pairs
 from transformers import Seq2SeqTrainingArguments
 
 from hf_chts import SparseSeq2SeqTrainer, Topology
-from hf_chts.engines import refuse_engine
+from hf_chts.training.refused_engines import refuse_engine
 
 INSTEAD = "start one process a device with torchrun or accelerate as for plain data parallelism"
 

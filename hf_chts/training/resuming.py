@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from hf_chts.layer_memory import recall
+from hf_chts.engine.layer_memory import recall
 from hf_chts.layers.sparse_linear import SparseLinear
 from hf_chts.safe_saving import refuse_damaged
 

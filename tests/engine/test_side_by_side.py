@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from hf_chts.side_by_side import side_by_side
+from hf_chts.engine.side_by_side import side_by_side
 
 CPU = torch.device("cpu")
 

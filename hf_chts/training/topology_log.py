@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from hf_chts.engine.telemetry import LayerUpdate
 from hf_chts.safe_saving import write_text, writing
-from hf_chts.telemetry import LayerUpdate
 
 LOG_FILE = "topology.jsonl"
 

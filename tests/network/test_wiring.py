@@ -9,8 +9,8 @@ import transformers as hf
 from torch import nn
 
 from hf_chts import SparsityConfig, sparse_layers, sparsify
+from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.percolation import percolate
-from hf_chts.wiring import hidden_groups
 
 # Groups of a family: per encoder layer, per decoder layer (two of each, four for LLaMA's kind).
 N_GROUPS = {

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from hf_chts.linears import family, find_linears, linear_shape
+from hf_chts.network.linears import family, find_linears, linear_shape
 
 
 class Attention(nn.Module):

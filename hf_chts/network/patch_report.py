@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_chts.config import SparsityConfig
 from hf_chts.layers.sparse_linear import SparseLinear
-from hf_chts.linears import LINEAR_CLASSES, Finding, family, linear_shape
+from hf_chts.network.linears import LINEAR_CLASSES, Finding, family, linear_shape
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from hf_chts.head_loss import deferred_head
 from hf_chts.layers.dropout import faster_dropout
+from hf_chts.training.head_loss import deferred_head
 
 
 @contextmanager
@@ -17,8 +17,9 @@ def faster_step(model: nn.Module) -> Iterator[None]:
 
     Dropout on CPUs draws its numbers in the native kernel
     (:func:`hf_chts.layers.dropout.faster_dropout`), and the output head leaves its logits to
-    :class:`hf_chts.loss.LabelSmoothedLoss`, which makes them a few tokens at a time
-    (:func:`hf_chts.head_loss.deferred_head`). Trainers do both themselves. Dense models gain, too.
+    :class:`hf_chts.training.loss.LabelSmoothedLoss`, which makes them a few tokens at a time
+    (:func:`hf_chts.training.head_loss.deferred_head`). Trainers do both themselves. Dense models
+    gain, too.
 
     Args:
         model: A model of Transformers, called without labels.

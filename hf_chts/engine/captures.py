@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 
 import torch
 
+from hf_chts.engine.ranks import sum_over_ranks
 from hf_chts.layers.coactivation import CoActivation
 from hf_chts.layers.sparse_linear import SparseLinear
-from hf_chts.ranks import sum_over_ranks
 
 Layers = Mapping[str, SparseLinear]
 

@@ -8,8 +8,8 @@ from torch import nn
 from transformers import MarianConfig, MarianMTModel
 
 from hf_chts import SparsityConfig, sparse_layers, sparsify
-from hf_chts.calibration import MAX_SAMPLES, layer_inputs
-from hf_chts.linears import find_linears
+from hf_chts.network.calibration import MAX_SAMPLES, layer_inputs
+from hf_chts.network.linears import find_linears
 
 
 def perceptron() -> nn.Module:

@@ -11,10 +11,10 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hf_chts.layer_memory import KEPT
+from hf_chts.engine.layer_memory import KEPT
+from hf_chts.engine.side_by_side import side_by_side
 from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
-from hf_chts.side_by_side import side_by_side
 
 Mask = Bool[Tensor, "out in"]
 T = TypeVar("T")

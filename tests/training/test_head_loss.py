@@ -9,9 +9,9 @@ from families import FAMILIES, make
 from head_loss_steps import inputs_of, plain, returns_logits, step
 from torch import nn
 
-import hf_chts.loss as loss_module
-from hf_chts.head_loss import DeferredLogits, deferred_head
-from hf_chts.loss import LabelSmoothedLoss
+import hf_chts.training.loss as loss_module
+from hf_chts.training.head_loss import DeferredLogits, deferred_head
+from hf_chts.training.loss import LabelSmoothedLoss
 
 SEQ2SEQ_FAMILIES = [name for name, family in FAMILIES.items() if not family.causal]
 ASK_FOR_LOGITS = {"prophetnet", "fsmt", "t5gemma"}  # cut them up, have another head, bend them

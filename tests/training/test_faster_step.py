@@ -5,9 +5,9 @@ import torch
 from families import FAMILIES, LENGTH, VOCABULARY
 
 import hf_chts
-from hf_chts.head_loss import DeferredLogits
 from hf_chts.layers.kernels import native_dropout
-from hf_chts.loss import LabelSmoothedLoss
+from hf_chts.training.head_loss import DeferredLogits
+from hf_chts.training.loss import LabelSmoothedLoss
 
 
 def gradients(model, faster: bool):

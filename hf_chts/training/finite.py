@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from hf_chts.layers.sparse_linear import SparseLinear
 
 
+class NotFiniteError(ValueError):
+    """A loss, gradient, weight or statistic is infinite or not a number: training diverged."""
+
+
 @torch.no_grad()
 def refuse_bad_number(model: nn.Module, what: str, number: Tensor, step: int) -> None:
     """Stop at a loss, or a norm of the gradient, that is not finite, before the optimizer sees it.
@@ -21,13 +25,13 @@ def refuse_bad_number(model: nn.Module, what: str, number: Tensor, step: int) ->
         step: The optimizer step under way, for the message.
 
     Raises:
-        ValueError: Naming the step, and the first parameter whose gradient is not finite.
+        NotFiniteError: Naming the step, and the first parameter whose gradient is not finite.
     """
     if not bool(number.isfinite()):
         grads = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
         first = _first_bad(grads)
         where = f" and the gradient not finite, first at {first}" if first else ""
-        raise ValueError(
+        raise NotFiniteError(
             f"step {step}: {what} is {float(number):.4g}{where}; nothing of this step was kept. "
             "Lower the learning rate, clip gradients or look at the data of this step, and go on "
             "from the last checkpoint"
@@ -39,10 +43,10 @@ def refuse_bad_weights(model: nn.Module, step: int) -> None:
     """Stop at a weight that is not finite, before it is saved.
 
     Raises:
-        ValueError: Naming the step and the first of them.
+        NotFiniteError: Naming the step and the first of them.
     """
     if first := _first_bad(model.named_parameters()):
-        raise ValueError(
+        raise NotFiniteError(
             f"after step {step}, {first} is not finite: no checkpoint was written. Lower the "
             "learning rate, and go on from the last checkpoint"
         )
@@ -55,10 +59,10 @@ def refuse_bad_links(
     """Stop at a link's weight, gradient, co-activation or optimizer state that is not finite.
 
     Raises:
-        ValueError: Naming the step and the first of them.
+        NotFiniteError: Naming the step and the first of them.
     """
     if first := _first_bad(_of_links(layers, optimizer)):
-        raise ValueError(
+        raise NotFiniteError(
             f"after step {step}, {first} is not finite: no link was changed. Lower the learning "
             "rate or clip gradients, and go on from the last checkpoint; where a GradScaler "
             "skipped the step, call after_step(step, skipped=True)"

@@ -1,0 +1,1 @@
+"""Parts of the engine that :class:`hf_chts.topology.Topology` drives."""
