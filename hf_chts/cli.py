@@ -252,10 +252,15 @@ def methods() -> None:
 
 
 def main() -> None:
-    """Run the command line; what users can mend is one line on standard error, exit status 2."""
+    """Run the command line; what users can mend is one line on standard error.
+
+    The exit status is then 2, or 3 if training diverged.
+    """
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     from transformers.utils.logging import disable_progress_bar
+
+    from hf_chts.training.finite import NotFiniteError
 
     disable_progress_bar()
     try:
@@ -264,7 +269,7 @@ def main() -> None:
         Console(stderr=True, highlight=False, markup=False, emoji=False).print(
             f"hf-chts: {' '.join(str(error).split())}", style="bold red", soft_wrap=True
         )
-        raise SystemExit(2) from None
+        raise SystemExit(3 if isinstance(error, NotFiniteError) else 2) from None
 
 
 def _standard_input() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +25,8 @@ _LOCK = ".lock"
 _PER_RUN = {"training.seed", "sparsity.seed", "sparsity.method", "sparsity.sparsity"}
 """Settings of the shared recipe that no run takes from it."""
 
-_NOT_FINITE = re.compile(r"\bnot finite\b|\bis [-+]?(nan|inf)\b")
-"""In the messages of :mod:`hf_chts.finite`."""
+_DIVERGED = 3
+"""Exit status of ``hf-chts train`` at a number that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class ComparisonFolder:
         Returns:
             ``"diverged"`` if a loss, gradient or weight was not finite, else ``"failed"``.
         """
-        outcome = "diverged" if _NOT_FINITE.search(error) else "failed"
+        outcome = "diverged" if exit_status == _DIVERGED else "failed"
         text = json.dumps({"outcome": outcome, "error": error, "exit_status": exit_status})
         self.run(cell).path.mkdir(parents=True, exist_ok=True)
         write_text(self.failure(cell), text + "\n")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -31,10 +31,12 @@ class Job:
     Attributes:
         cell: Which one.
         process: The process that trains it.
+        gpu: The GPU it has, as ``CUDA_VISIBLE_DEVICES`` names it; None without GPUs.
     """
 
     cell: Cell
     process: subprocess.Popen[bytes]
+    gpu: str | None
 
 
 def run_all(
@@ -61,6 +63,7 @@ def run_all(
     Returns:
         The signal that ended it; 0 if there was none.
     """
+    gpus = visible_gpus()
     waiting = [cell for cell in recipes if folder.state(cell) in ("new", "begun")]
     running: list[Job] = []
     with _signals() as received:
@@ -70,7 +73,8 @@ def run_all(
                     break
                 while waiting and len(running) < jobs:
                     cell = waiting.pop(0)
-                    running.append(_start(folder, cell, recipes[cell], jobs, progress))
+                    gpu = least_used(gpus, [job.gpu for job in running])
+                    running.append(_start(folder, cell, recipes[cell], jobs, gpu, progress))
                 time.sleep(_LOOK_EVERY_SECONDS)
                 ended = [job for job in running if job.process.poll() is not None]
                 if received:
@@ -84,8 +88,31 @@ def run_all(
     return received[0] if received else 0
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that runs are shared out over, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    n = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:n] if named else [str(index) for index in range(n)]
+
+
+def least_used(gpus: Sequence[str], busy: Sequence[str | None]) -> str | None:
+    """The GPU with the fewest runs; None without GPUs."""
+    return min(gpus, key=busy.count, default=None)
+
+
+def environment(gpu: str | None, threads: int) -> dict[str, str]:
+    """What a run's process finds in its environment: one GPU at most, and its share of threads."""
+    own = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+    return {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONUNBUFFERED": "1", **own}
+
+
 def _start(
-    folder: ComparisonFolder, cell: Cell, recipe: Recipe, jobs: int, progress: Progress
+    folder: ComparisonFolder,
+    cell: Cell,
+    recipe: Recipe,
+    jobs: int,
+    gpu: str | None,
+    progress: Progress,
 ) -> Job:
     """Start a run, or go on with it."""
     goes_on = folder.state(cell) == "begun"
@@ -95,18 +122,17 @@ def _start(
     command = [sys.executable, "-m", "hf_chts.comparison.one_run", "train"]
     command += [str(folder.recipe(cell)), "--output", str(folder.run(cell).path)]
     command += ["--resume"] * goes_on
-    threads = str(max(1, torch.get_num_threads() // jobs))
     with open(folder.log(cell), "ab" if goes_on else "wb") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={"OMP_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"},
+            env=environment(gpu, max(1, torch.get_num_threads() // jobs)),
             start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others
         )
     progress.started(cell, last_checkpoint(folder, cell) if goes_on else 0)
-    return Job(cell, process)
+    return Job(cell, process, gpu)
 
 
 def _settle(folder: ComparisonFolder, job: Job, progress: Progress) -> None:

@@ -25,7 +25,7 @@ from topology_logs import untimed
 from hf_chts import cli
 from hf_chts.comparison.folder import ComparisonFolder
 from hf_chts.comparison.grid import Cell, recipes_for
-from hf_chts.comparison.jobs import run_all
+from hf_chts.comparison.jobs import environment, least_used, run_all
 from hf_chts.comparison.progress import Progress
 from hf_chts.translation.recipe import load_recipe
 
@@ -104,7 +104,7 @@ def test_a_run_that_diverges_is_recorded_and_stops_no_other(both) -> None:
     failure = json.loads((path / "runs" / "static-0.7-1" / "failed.json").read_text())
     assert failure["outcome"] == "diverged"
     assert failure["error"].startswith("step 2: ")
-    assert failure["exit_status"] == 2
+    assert failure["exit_status"] == 3
     assert "static-0.7-1: diverged: step 2" in shown
     assert "1 diverged" in output
     assert f"(delete {path}/runs/static-0.7-1 to have it tried again)" in shown
@@ -225,20 +225,32 @@ def test_a_killed_run_has_failed(recipe, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome"),
-    [
-        ("step 3: the loss is nan; nothing of this step was kept", "diverged"),
-        ("step 3: the norm of the gradient is inf; nothing of", "diverged"),
-        ("after step 3, model.shared.weight is not finite: no checkpoint", "diverged"),
-        ("OSError: the disk is full", "failed"),
-        ("there is no information in infinity", "failed"),
-    ],
+    ("status", "outcome"), [(3, "diverged"), (2, "failed"), (1, "failed"), (-9, "failed")]
 )
-def test_what_diverged_and_what_failed(tmp_path, error, outcome) -> None:
+def test_what_diverged_and_what_failed(tmp_path, status, outcome) -> None:
     folder = ComparisonFolder(tmp_path)
-    assert folder.fail(CHTS, error, 2) == outcome
+    assert folder.fail(CHTS, "the loss is nan", status) == outcome
     failure = json.loads(folder.failure(CHTS).read_text())
-    assert failure == {"outcome": outcome, "error": error, "exit_status": 2}
+    assert failure == {"outcome": outcome, "error": "the loss is nan", "exit_status": status}
+
+
+@pytest.mark.parametrize(
+    ("busy", "free"),
+    [([], "2"), (["2"], "5"), (["2", "5"], "2"), (["5", "2", "5"], "2"), (["5", "5"], "2")],
+)
+def test_runs_are_shared_out_over_gpus(busy, free) -> None:
+    assert least_used(["2", "5"], busy) == free
+    assert least_used([], []) is None
+
+
+def test_a_run_sees_its_gpu_alone(monkeypatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert environment("5", 3)["CUDA_VISIBLE_DEVICES"] == "5"
+    assert environment("5", 3)["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert environment(None, 3)["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment(None, 3)["OMP_NUM_THREADS"] == "1"
 
 
 def test_one_command_at_a_time(tmp_path) -> None:
