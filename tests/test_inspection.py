@@ -32,6 +32,14 @@ def test_a_recipe_with_a_pretrained_model(quickstart, tmp_path):
     assert sum(row.sparse for row in report.rows) == 32
 
 
+@pytest.mark.parametrize(("joint", "tables"), [("true", 1), ("false", 2)])
+def test_a_vocabulary_a_side_takes_a_table_each(quickstart, joint, tables):
+    sizes = ["tokenizer.vocab_size=1000", "model.config.d_model=64"]
+    report = inspect_model(quickstart, [*sizes, f"tokenizer.joint={joint}"])
+    positions = 2 * 64 * 128  # of both sides, not trained
+    assert report.embedding_parameters - positions == tables * 1000 * 64
+
+
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_a_folder_with_a_dense_models_configuration_alone(name, tmp_path):
     model = families.make(name)

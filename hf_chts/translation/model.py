@@ -73,6 +73,8 @@ def empty_model(recipe: Recipe) -> Any:
         config = _new_config(recipe)
         config.vocab_size = config.decoder_vocab_size = recipe.tokenizer.vocab_size
         config.pad_token_id = config.decoder_start_token_id = 0
+        if not recipe.tokenizer.joint:
+            config.share_encoder_decoder_embeddings = False
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and positions < recipe.data.max_length:
         raise ValueError(
