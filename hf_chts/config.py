@@ -29,7 +29,8 @@ class SparsityConfig:
             parts: ``"fc1"``, ``"self_attn.q_proj"``) or by regular expression that matches the
             whole name. Empty: all of them.
         exclude: Linear layers to leave dense, likewise; wins over ``include``.
-        layer_density: How links are shared out over layers: ``"uniform"``, ``"er"`` or ``"erk"``.
+        layer_density: How links are shared out over layers: ``"uniform"``, ``"er"``, ``"erk"``, or
+            ``"lamp"``: uniform at first, then by the strength of links each time the density falls.
         initial: Initial topology, a rule's name or ``{"rule": name, parameter: value}``.
         input_initial: Initial topology of layers that see raw inputs, where ``sparsify`` is given
             calibration data and so knows them; None: ``initial``.
@@ -75,7 +76,7 @@ class SparsityConfig:
     seed: int = 0
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    layer_density: Literal["uniform", "er", "erk"] = "uniform"
+    layer_density: Literal["uniform", "er", "erk", "lamp"] = "uniform"
     initial: RuleSpec | None = None
     input_initial: RuleSpec | None = None
     removal: RuleSpec | None = None

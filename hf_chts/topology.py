@@ -28,6 +28,7 @@ from hf_chts.methods import resolve
 from hf_chts.network.heads import head_counts
 from hf_chts.network.linears import scaled_layers
 from hf_chts.network.wiring import hidden_groups
+from hf_chts.rules.distribution import lamp_counts
 from hf_chts.rules.links import Links
 from hf_chts.rules.percolation import active_neuron_rate, percolate
 from hf_chts.rules.randomness import generator_for
@@ -165,8 +166,7 @@ class Topology:
     def _update(self, step: int) -> list[LayerUpdate]:
         work = SharedWork(self.layers)
         before = {name: layer.mask for name, layer in self.layers.items()}
-        shapes = {n: (x.out_features, x.in_features) for n, x in self.layers.items()}
-        targets = link_counts(shapes, self.config, self._progress(step))
+        targets = self._targets(step)
         if any(targets[name] != layer.nnz for name, layer in self.layers.items()):
             let_sizes_vary()
         kept = work.masks(lambda name: self._remove(name, before[name], targets[name], step))
@@ -177,6 +177,15 @@ class Topology:
         return install(
             self.layers, Change(before, kept, after), self.groups, self.config, self.optimizer, work
         )
+
+    def _targets(self, step: int) -> dict[str, int]:
+        """How many links each layer has after an update."""
+        shapes = {n: (x.out_features, x.in_features) for n, x in self.layers.items()}
+        counts = link_counts(shapes, self.config, self._progress(step))
+        if self.config.layer_density != "lamp":
+            return counts
+        weights = {name: layer.values for name, layer in self.layers.items()}
+        return lamp_counts(weights, sum(counts.values()))
 
     def _remove(self, name: str, before: Mask, target: int, step: int) -> Mask:
         """Links that survive: no more than the target, and of those all but a share zeta."""

@@ -49,6 +49,23 @@ def test_any_density_and_zeta(method, sparsity, zeta, how) -> None:
         assert {n: int(m.sum()) for n, m in loop.masks().items()} == counts
 
 
+@pytest.mark.parametrize("method", ["gmp", "granet", "chtss"])
+def test_lamp_moves_density_between_layers_as_it_falls(method) -> None:
+    loop = Loop(method=method, sparsity=0.7, layer_density="lamp", kernel="dense")
+    size = sum(layer.in_features * layer.out_features for layer in loop.layers.values())
+    with torch.no_grad():
+        loop.layers["2"].values[0] = 1000.0  # beside it, its layer's other links are weak
+    counts = [layer.nnz for layer in loop.layers.values()]
+    for _ in range(12):
+        loop.go()
+        now = [layer.nnz for layer in loop.layers.values()]
+        assert all(b <= a for a, b in zip(counts, now, strict=True))
+        counts = now
+    assert sum(counts) == pytest.approx(0.3 * size, abs=len(counts))
+    densities = {name: layer.density for name, layer in loop.layers.items()}
+    assert densities["2"] < 0.15 < 0.3 < densities["0"]
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("method", ["set", "chts"])
 def test_state_follows_links(optimizer, method) -> None:

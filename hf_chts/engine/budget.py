@@ -45,7 +45,13 @@ def last_update(config: SparsityConfig, total_steps: int) -> int:
 
 
 def check_rules(config: SparsityConfig) -> None:
-    """Refuse a resolved configuration that names a rule or a rule's parameter that is not there."""
+    """Refuse a resolved configuration whose rules are not there, or do not go together."""
+    if config.layer_density == "lamp" and config.density_schedule in (None, "constant"):
+        raise ValueError(
+            "layer_density 'lamp' moves links between layers while the density falls, and method "
+            f"{config.method!r} keeps its density: take 'uniform', 'er' or 'erk', or a method "
+            "such as 'chtss'"
+        )
     initial.make(config.initial or "er")
     if config.input_initial is not None:
         initial.make(config.input_initial)

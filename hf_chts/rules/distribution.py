@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 Shapes = Mapping[str, tuple[int, int]]
 
 
@@ -20,7 +24,8 @@ def densities(shapes: Shapes, density: float, how: str) -> dict[str, float]:
     Args:
         shapes: (out, in) of every layer by name.
         density: Overall density, in (0, 1].
-        how: ``uniform`` (the same density everywhere), ``er`` or ``erk``.
+        how: ``uniform`` (the same density everywhere), ``er``, ``erk``, or ``lamp``: uniform as
+            long as no weight is trained; see :func:`lamp_counts` for what follows.
 
     Returns:
         Density of every layer by name, in (0, 1]. Layers whose share would exceed 1 become dense
@@ -68,5 +73,35 @@ DISTRIBUTIONS: Mapping[str, Callable[[Shapes, float], dict[str, float]]] = {
     "uniform": _uniform,
     "er": _erdos_renyi,
     "erk": _erdos_renyi,
+    "lamp": _uniform,
 }
 """Ways of sharing out by name; each takes the shapes and the overall density."""
+
+
+def lamp_counts(weights: Mapping[str, Float[Tensor, " n_links"]], total: int) -> dict[str, int]:
+    """How many links each layer keeps of ``total``, by magnitudes made comparable over layers.
+
+    A link scores its squared weight over the sum of squares of its layer's links that are no
+    weaker. The highest scores of all layers stay; each layer's strongest link is one of them.
+
+    Source: LAMP, Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning", ICLR
+    2021, arXiv 2010.07611, equation 4. Deviation: there for pruning a trained network at once,
+    here each time that the density falls, while weights are trained.
+
+    Args:
+        weights: Weights of the active links of every layer by name.
+        total: Links to keep, from the number of layers to the number of links.
+
+    Returns:
+        Number of links of every layer by name; their sum is ``total``.
+    """
+    scores = []
+    for weight in weights.values():
+        squares = weight.double().square().sort(descending=True).values
+        share = (squares / squares.cumsum(0)).nan_to_num(0.0)
+        share[:1] = torch.inf
+        scores.append(share)
+    owner = torch.cat([torch.full_like(share, n) for n, share in enumerate(scores)])
+    kept = torch.cat(scores).argsort(descending=True, stable=True)[:total]
+    counts = owner[kept].long().bincount(minlength=len(scores)).tolist()
+    return dict(zip(weights, counts, strict=True))
