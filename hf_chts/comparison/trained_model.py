@@ -35,9 +35,10 @@ def model_measures(
         steps: Steps of interest; the last one is the run's.
 
     Returns:
-        Measures by name: ``density``, ``itop`` and ``active_neurons`` in [0, 1], which dense
-        models have not, and operations: ``training_flops_per_step`` (mean over the run),
-        ``inference_flops_per_sentence`` and ``inference_flops_per_token`` (of the target). Then
+        Measures by name: ``trained_weights``; ``density``, ``itop`` and ``active_neurons`` in
+        [0, 1], which dense models have not; and operations: ``training_flops_per_step`` (mean
+        over the run), ``inference_flops_per_sentence`` and ``inference_flops_per_token`` (of the
+        target). Then
         the operations of the training up to each step.
 
     Raises:
@@ -46,6 +47,9 @@ def model_measures(
     model, _ = load_model(path)
     layers, updates = sparse_layers(model), _read_updates(path / LOG_FILE)
     measures = _network_measures(layers, hidden_groups(model), updates)
+    measures["trained_weights"] = float(
+        sum(p.numel() for p in model.parameters() if p.requires_grad)
+    )
     if workload is None:
         return measures, []
     config = resolve(load_recipe(path / "recipe.yaml").sparsity)

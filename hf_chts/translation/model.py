@@ -45,9 +45,11 @@ def make_model(recipe: Recipe, tokenizers: TokenizerPair) -> Any:
     section = recipe.model
     if section.pretrained is not None:
         # float32 whatever the type of the file: weights in 16 bits lose small steps
-        return AutoModelForSeq2SeqLM.from_pretrained(
+        model = AutoModelForSeq2SeqLM.from_pretrained(
             section.pretrained, dtype=torch.float32, trust_remote_code=False
         )
+        keep_frozen(model)
+        return model
     config = _with_tokens(_new_config(recipe), tokenizers)
     model = AutoModelForSeq2SeqLM.from_config(config)
     for finding in find_linears(model):
@@ -86,6 +88,19 @@ def empty_model(recipe: Recipe) -> Any:
             return AutoModelForSeq2SeqLM.from_config(config)
     except ValueError as error:
         raise ValueError(f"model.family {section.family!r}: {_first_line(error)}") from None
+
+
+def keep_frozen(model: Any) -> None:
+    """Freeze in a loaded model what a new one keeps frozen, such as Marian's table of positions.
+
+    Transformers forgets it when it loads a dense model.
+    """
+    with torch.device("meta"):
+        new = type(model)(model.config)
+    frozen = {name for name, parameter in new.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
 
 
 def _new_config(recipe: Recipe) -> Any:

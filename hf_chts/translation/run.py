@@ -22,7 +22,7 @@ from hf_chts.translation.bleu import Scores, score
 from hf_chts.translation.data import DataSource, ParallelText, load_pairs
 from hf_chts.translation.decode import translate_by
 from hf_chts.translation.encode import encode
-from hf_chts.translation.model import empty_model, make_model, make_tokenizers
+from hf_chts.translation.model import empty_model, keep_frozen, make_model, make_tokenizers
 from hf_chts.translation.model_card import write_model_card
 from hf_chts.translation.progress import ShowProgress
 from hf_chts.translation.recipe import Recipe
@@ -262,6 +262,7 @@ def load_model(directory: str | Path) -> tuple[Any, TokenizerPair]:
     elif not (path / "config.json").is_file():
         raise ValueError(f"{directory} holds no model: give the folder of a finished run or model")
     model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=False)
+    keep_frozen(model)
     if torch.cuda.is_available():
         model = model.cuda()
     return model.eval(), TokenizerPair.load(path, *codes)

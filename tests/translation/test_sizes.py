@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import families
+import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForSeq2SeqLM, LlamaConfig, LlamaForCausalLM
 
 from hf_chts import SparsityConfig, densify, sparsify
+from hf_chts.translation.model import keep_frozen
 from hf_chts.translation.sizes import Sizes
 
 
@@ -51,6 +54,19 @@ def test_dense_figures_are_those_of_the_dense_model(tmp_path) -> None:
         assert dense.dense_file_bytes == dense.file_bytes
         assert abs(sparse.dense_file_bytes - dense.file_bytes) < 3000  # the files' headers
         assert sparse.file_bytes < 0.7 * dense.file_bytes
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_what_is_never_trained_is_not_counted_after_loading(sparse, tmp_path) -> None:
+    model = families.make("marian")
+    if sparse:
+        sparsify(model, SparsityConfig(sparsity=0.5))
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    keep_frozen(loaded)
+    positions = {n for n, p in loaded.named_parameters() if not p.requires_grad}
+    assert positions == {f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder")}
+    assert Sizes.of(loaded, tmp_path) == Sizes.of(model, tmp_path)
 
 
 def test_rows() -> None:
