@@ -96,8 +96,9 @@ def _generate(model: Any, rows: list[list[int]], pad_id: int, search: dict[str, 
     limit = int(1.5 * inputs.shape[1]) + 10
     positions = _positions(model)
     limit = limit if positions is None else min(limit, positions - 1)
+    search = {**search, **_suppressed(getattr(model, "generation_config", None))}
     if search["num_beams"] > 1 and _takes_beam_cache(model):
-        search = {**search, "past_key_values": BeamCache(limit + 1, search["num_beams"])}
+        search["past_key_values"] = BeamCache(limit + 1, search["num_beams"])
     return model.generate(
         input_ids=inputs.to(model.device),
         attention_mask=mask.to(model.device),
@@ -106,6 +107,22 @@ def _generate(model: Any, rows: list[list[int]], pad_id: int, search: dict[str, 
         max_length=None,  # a model's own limit stands back
         **search,
     )
+
+
+def _suppressed(settings: Any) -> dict[str, Any]:
+    """Single tokens that are never made, such as Marian's padding, by the faster of two ways.
+
+    As words that are not wanted, they would be looked for at every token anew.
+    """
+    words = getattr(settings, "bad_words_ids", None) or []
+    if not words or any(len(word) > 1 for word in words):
+        return {}
+    ends = settings.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]  # not taken for words that are not wanted
+    tokens = {token for (token,) in words if token not in ends} | {
+        *(settings.suppress_tokens or [])
+    }
+    return {"bad_words_ids": None, "suppress_tokens": sorted(tokens)}
 
 
 def _takes_beam_cache(model: Any) -> bool:

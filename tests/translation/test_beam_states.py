@@ -37,7 +37,7 @@ def states(rows=6, tokens=5, heads=3, width=4, lines=4, shared=False, seed=0, dt
     width=st.integers(1, 70),
     shared=st.booleans(),
     masked=st.booleans(),
-    scale=st.sampled_from([None, 0.3]),
+    scale=st.sampled_from([None, 0.3, 20.0]),
     seed=st.integers(0, 9),
 )
 @settings(max_examples=80, deadline=None)

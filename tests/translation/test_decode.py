@@ -146,6 +146,25 @@ def test_forced_language_code() -> None:
     assert out.startswith(first)
 
 
+@pytest.mark.parametrize("words", [[[7], [9]], [[7], [1]], [[7], [9, 7]]])
+def test_words_that_are_not_wanted(monkeypatch, words) -> None:
+    """Single ones are suppressed, but for the end of a sentence; longer ones stay words."""
+    model = marian().eval()
+    settings = model.generation_config
+    settings.eos_token_id = 1
+    ids = torch.tensor(tokenizers().source_ids([SENTENCES[0]]))
+    usual = model.generate(input_ids=ids, num_beams=2, max_new_tokens=20)
+    first, second, *_ = dict.fromkeys(token for token in usual[0].tolist() if token > 3)
+    settings.bad_words_ids = [[{7: first, 9: second}.get(n, n) for n in word] for word in words]
+    calls = spy(monkeypatch, model)
+    (found,) = translate(model, tokenizers(), SENTENCES[:1], beams=2)
+    longest, suppressed = calls[0]["max_new_tokens"], calls[0].get("suppress_tokens")
+    assert suppressed == {9: sorted([first, second]), 1: [first]}.get(words[1][-1])
+    expected = model.generate(input_ids=ids, num_beams=2, max_new_tokens=longest)
+    assert found == tokenizers().decode(expected)[0] != tokenizers().decode(usual)[0]
+    assert first not in expected[0]
+
+
 def test_model_without_position_limit() -> None:
     config = T5Config(
         vocab_size=60, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
