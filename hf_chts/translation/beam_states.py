@@ -57,8 +57,10 @@ class BeamStates(Tensor):
     ) -> Any:
         """What torch calls in place of any of its functions that is given such a tensor."""
         kwargs = kwargs or {}
-        if func is scaled_dot_product_attention and _is_in_place(*args, **kwargs):
-            return _attend(*args, **kwargs)
+        if func is scaled_dot_product_attention:
+            attended = _attend(*args, **kwargs)
+            if attended is not None:
+                return attended
         if func in _FACTS:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
@@ -81,7 +83,7 @@ _FACTS = {
 }
 
 
-def _is_in_place(
+def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -90,30 +92,20 @@ def _is_in_place(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> bool:
-    """Whether the native kernel can do this attention."""
+) -> Float[Tensor, "rows heads one width"] | None:
+    """``scaled_dot_product_attention`` by the native kernel; None where it cannot do it."""
     if not (type(key) is type(value) is BeamStates and type(query) is Tensor):
-        return False
+        return None
+    rows, heads, tokens, width = key.shape
     same = key.places is value.places and key.room.shape == value.room.shape
     same = same and key.room.stride() == value.room.stride()
     plain = dropout_p == 0 and not is_causal and not enable_gqa and not query.requires_grad
-    one = query.shape == (*key.shape[:2], 1, key.shape[3])
+    one = query.shape == (rows, heads, 1, width)
     seen = attn_mask is None or (attn_mask.dtype == torch.bool and attn_mask.shape[1:3] == (1, 1))
-    return same and plain and one and seen and native_attention.takes(query, key.room, value.room)
-
-
-def _attend(
-    query: Tensor,
-    key: BeamStates,
-    value: BeamStates,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Float[Tensor, "rows heads one width"]:
-    """``scaled_dot_product_attention`` of one new token a row."""
-    rows, _, tokens, width = key.shape
+    if not (same and plain and one and seen):
+        return None
+    if not native_attention.takes(query, key.room, value.room):
+        return None
     mask = None if attn_mask is None else attn_mask[:, 0, 0].expand(rows, tokens)
     scale = width**-0.5 if scale is None else scale
     made = native_attention.attend(query[:, :, 0], key.room, value.room, key.places, mask, scale)
