@@ -234,15 +234,14 @@ class Topology:
         """One layer as a rule sees it."""
         layer = self.layers[name]
         generator = generator_for(layer.values.device, self.config.seed, *purpose, name)
-        grad = correlation = deviations = None
+        grad = correlation = None
         if rule.reads == "grad" and layer.values.grad is not None:
             grad = layer.scatter(layer.values.grad)
         elif rule.reads == "dense_grad":
             grad = layer.dense_grad
         elif layer.coactivation is not None and rule.reads == "correlation":
             correlation = layer.coactivation.correlation()
-            deviations = layer.coactivation.deviations()
-        return Links(layer.to_dense() * mask, mask, generator, grad, correlation, deviations)
+        return Links(layer.to_dense() * mask, mask, generator, grad, correlation)
 
     def _choose(
         self,

@@ -13,7 +13,6 @@ output=${2:-runs/multi30k_methods}
 shift $(($# < 2 ? $# : 2))
 methods=dense,static,chts,chts_random,rigl,set,hebbian,granet,chtss,hebbian_sigmoid,cht,rigl_soft
 methods+=,narrow-dense,hebbian_ch,set_cosine,static_brf,gmp,mest,shallow-decoder
-methods+=,hebbian_drive,hebbian_sigmoid_drive
 here=$(dirname "$0")
 exec hf-chts compare "$here/../recipes/multi30k_en_de/small.yaml" --output "$output" \
     --settings "$here/compare_multi30k.yaml" --methods "${METHODS:-$methods}" \

@@ -70,13 +70,6 @@ class CoActivation:
         n_in = self.products.shape[1]
         return (self.products * scale[n_in:, None] * scale[:n_in]).clamp_(-1, 1)
 
-    def deviations(self) -> tuple[Float[Tensor, " in"], Float[Tensor, " out"]]:
-        """Standard deviations of the input neurons and of the output neurons, 0 where constant."""
-        both = (self.squares / max(1, self.n_tokens)).sqrt()
-        both = torch.where(self._varies(), both, 0.0)
-        n_in = self.products.shape[1]
-        return both[:n_in], both[n_in:]
-
     def _varies(self) -> Bool[Tensor, " neurons"]:
         variance = self.squares / max(1, self.n_tokens)
         return variance > (RESOLUTION * self.mean).square()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,9 +29,6 @@ class Links:
             each input neuron, over the tokens of the optimizer step that the update follows; 0
             where one of them is constant. None for a rule that does not read
             ``"correlation"``.
-        deviations: Standard deviations of the activations of input neurons and of output neurons
-            over the same tokens, 0 where constant. None for a rule that does not read
-            ``"correlation"``.
     """
 
     weight: Float[Tensor, "out in"]
@@ -40,18 +36,16 @@ class Links:
     generator: torch.Generator
     grad: Float[Tensor, "out in"] | None = None
     correlation: Float[Tensor, "out in"] | None = None
-    deviations: tuple[Float[Tensor, " in"], Float[Tensor, " out"]] | None = None
 
     def of(self, rows: slice) -> Links:
         """The sub-network of some output neurons, such as those of one attention head."""
-        cut: dict[str, Any] = {
-            "grad": None if self.grad is None else self.grad[rows],
-            "correlation": None if self.correlation is None else self.correlation[rows],
-        }
-        if self.deviations is not None:
-            inputs, outputs = self.deviations
-            cut["deviations"] = (inputs, outputs[rows])
-        return dataclasses.replace(self, weight=self.weight[rows], mask=self.mask[rows], **cut)
+        return dataclasses.replace(
+            self,
+            weight=self.weight[rows],
+            mask=self.mask[rows],
+            grad=None if self.grad is None else self.grad[rows],
+            correlation=None if self.correlation is None else self.correlation[rows],
+        )
 
 
 @dataclass(frozen=True)

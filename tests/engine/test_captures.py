@@ -123,23 +123,22 @@ def test_what_came_too_late_is_told(method) -> None:
     assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
 
 
-def test_a_falling_density_may_be_ranked_by_activity() -> None:
-    """The decay alone reads it: removal goes by magnitude."""
-    config = {"decay": "drive", "density_schedule": "linear", "initial_sparsity": 0.0}
+def test_a_falling_density_may_be_ranked_by_a_rule_of_its_own() -> None:
+    """The decay alone reads the gradient: removal goes by magnitude."""
+    config = {"decay": "mest", "density_schedule": "linear", "initial_sparsity": 0.0}
     loop = Loop(method="static", removal="magnitude", **config)
     for _ in range(2):
         loop.before_update()
         expected = {
-            name: removal["drive"].function(
+            name: removal["mest"].function(
                 Links(
                     layer.to_dense().detach(),
                     layer.mask,
                     torch.Generator(),
-                    deviations=layer.coactivation.deviations(),
+                    grad=layer.scatter(layer.values.grad),
                 )
             )
             for name, layer in loop.layers.items()
-            if layer.coactivation is not None
         }
         loop.topology.after_step(loop.step)
     assert len(expected) == 3

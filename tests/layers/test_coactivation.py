@@ -116,12 +116,3 @@ def test_what_is_given_stays_as_it_was():
     assert torch.equal(x, given[0])
     assert torch.equal(y, given[1])
     assert_close(found.correlation(), reference(x, y))
-
-
-def test_deviations_of_both_sides_with_constant_neurons():
-    x, y = activations()
-    x[:, 1], y[:, 2] = 7.0, -3.0
-    inputs, outputs = gathered((x[:20], y[:20]), (x[20:], y[20:])).deviations()
-    torch.testing.assert_close(inputs, x.std(0, correction=0) * torch.tensor([1.0, 0.0, 1.0]))
-    expected = y.std(0, correction=0) * torch.tensor([1.0, 1.0, 0.0, 1.0])
-    torch.testing.assert_close(outputs, expected)

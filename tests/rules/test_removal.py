@@ -57,34 +57,3 @@ def test_mest_needs_its_gradient_and_a_sensible_weight():
     rule = removal.make({"rule": "mest", "gradient_weight": -1.0})
     with pytest.raises(ValueError, match=r"gradient_weight must be in \[0, inf\)"):
         rule.function(links_of(torch.ones(2, 2), torch.ones(2, 2)))
-
-
-def test_drive_by_hand():
-    weight = torch.tensor([[1.0, -3.0], [2.0, 0.0]])
-    deviations = (torch.tensor([0.5, 2.0]), torch.tensor([4.0, 0.0]))
-    links = Links(weight, weight != 0, torch.Generator(), deviations=deviations)
-    scores = removal["drive"].function(links)
-    assert scores.tolist() == [[0.5 / 4, 6 / 4], [0.0, 0.0]]
-
-
-def test_drive_does_not_see_the_scale_of_a_neuron():
-    generator = torch.Generator().manual_seed(0)
-    weight, scale = torch.randn(4, 5, generator=generator), torch.tensor([0.1, 1.0, 3.0, 10.0])
-    inputs, outputs = torch.rand(5, generator=generator), torch.rand(4, generator=generator)
-    mask = torch.ones(4, 5).bool()
-    one = Links(weight, mask, generator, deviations=(inputs, outputs))
-    other = Links(weight * scale[:, None], mask, generator, deviations=(inputs, outputs * scale))
-    rule = removal["drive"].function
-    torch.testing.assert_close(rule(one), rule(other))
-
-
-def test_a_head_has_the_deviations_of_its_outputs():
-    weight = torch.randn(6, 5)
-    links = Links(weight, weight != 0, torch.Generator(), deviations=(torch.rand(5), torch.rand(6)))
-    whole, part = removal["drive"].function(links), removal["drive"].function(links.of(slice(2, 4)))
-    assert torch.equal(part, whole[2:4])
-
-
-def test_drive_needs_deviations():
-    with pytest.raises(ValueError, match="drive needs the deviations of neurons"):
-        removal["drive"].function(links_of(torch.ones(2, 2)))

@@ -23,14 +23,13 @@ each_rule = pytest.mark.parametrize(
 def links_of(mask, seed=0, dtype=torch.float32, reads="weight"):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(mask.shape, generator=generator, dtype=dtype) * mask
-    grad = correlation = deviations = None
+    grad = correlation = None
     if reads in ("grad", "dense_grad"):
         grad = torch.randn(mask.shape, generator=generator, dtype=dtype)
         grad = grad * mask if reads == "grad" else grad
     elif reads == "correlation":
         correlation = torch.rand(mask.shape, generator=generator).to(dtype) * 2 - 1
-        deviations = tuple(torch.rand(n, generator=generator).to(dtype) for n in mask.shape[::-1])
-    return Links(weight, mask, generator, grad, correlation, deviations)
+    return Links(weight, mask, generator, grad, correlation)
 
 
 def random_mask(out, inp, density, seed=0):
@@ -112,7 +111,6 @@ def test_renaming_neurons_renames_scores(registry, name, out, inp, density, seed
         mask=renamed(links.mask),
         grad=renamed(links.grad),
         correlation=renamed(links.correlation),
-        deviations=links.deviations and (links.deviations[0][columns], links.deviations[1][rows]),
     )
     eligible = renamed(links.mask if registry is removal else ~links.mask)
     want, got = renamed(rule.function(links)), rule.function(other)
@@ -120,7 +118,7 @@ def test_renaming_neurons_renames_scores(registry, name, out, inp, density, seed
 
 
 def test_rules_are_there():
-    assert {"magnitude", "relative_importance", "mest", "drive"} <= set(removal)
+    assert {"magnitude", "relative_importance", "mest"} <= set(removal)
     published = {"random", "gradient", "ch2_l3n", "ch3_l3n", "ch3_1_l3n", "ch2_l3p", "ch3_l3p"}
     assert published <= set(regrowth)
     assert {"hebbian", "ch2_l3n_hebbian", "ch2_l3n_normalised", "weighted_paths"} <= set(regrowth)
