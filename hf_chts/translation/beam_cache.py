@@ -81,10 +81,20 @@ class _Target(DynamicLayer):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Append; returns all keys and all values so far."""
+        """Append; returns all keys and all values so far.
+
+        Raises:
+            ValueError: If there is no room left.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        begin, self._made = self._made, self._made + key_states.shape[-2]
+        begin, end = self._made, self._made + key_states.shape[-2]
+        if end > self._places.n_tokens:
+            raise ValueError(
+                f"this cache has room for {self._places.n_tokens} tokens a sentence and got "
+                f"{end}: make it with a larger n_tokens, or let fewer be made (max_new_tokens)"
+            )
+        self._made = end
         places = self._places.table[: self._made]
         for room, states in zip(self._rooms, (key_states, value_states), strict=True):
             room[begin : self._made] = states.permute(2, 0, 1, 3)
@@ -114,7 +124,11 @@ class _Source(DynamicLayer):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Keep; called once."""
+        """Keep; called once.
+
+        Raises:
+            ValueError: If the rows of a sentence are not of one source.
+        """
         self.lazy_initialization(key_states, value_states)
         rows = torch.arange(len(key_states), dtype=torch.int32, device=key_states.device)
         places = (rows // self._beams)[None]
@@ -129,4 +143,12 @@ def _of_sentences(
     states: Float[Tensor, "rows heads tokens width"], beams: int
 ) -> Float[Tensor, "tokens sentences heads width"]:
     """The states of each sentence's first row, those of a sentence side by side in memory."""
-    return states[::beams].transpose(1, 2).contiguous().transpose(0, 1)
+    kept = states[::beams]
+    rounding = 1e-3 * states.abs().max()  # rows of a product may differ in their last bits
+    copies = kept.repeat_interleave(beams, dim=0)
+    if len(states) % beams or not ((copies - states).abs() <= rounding).all():
+        raise ValueError(
+            f"this cache is for {beams} beams a sentence, and the {len(states)} rows it got are "
+            "not that: give BeamCache the num_beams of generate"
+        )
+    return kept.transpose(1, 2).contiguous().transpose(0, 1)

@@ -70,6 +70,20 @@ def test_layers_do_not_share_what_they_hold() -> None:
         assert torch.equal(cache.self_attention_cache.layers[n].values, states + 10)
 
 
+@pytest.mark.parametrize(("beams", "other"), [(2, 4), (3, 6), (2, 5), (3, 15)])
+def test_another_number_of_beams_is_refused(beams, other) -> None:
+    model = FAMILIES["marian"].make().eval()
+    says = f"is for {other} beams a sentence, and the {5 * beams} rows it got are not that: give"
+    with pytest.raises(ValueError, match=says):
+        generate(model, beams, past_key_values=BeamCache(NEW + 1, beams=other))
+
+
+def test_too_little_room_is_refused() -> None:
+    model = FAMILIES["marian"].make().eval()
+    with pytest.raises(ValueError, match="room for 4 tokens a sentence and got 5: make it with"):
+        generate(model, 2, past_key_values=BeamCache(4, beams=2))
+
+
 def test_the_source_is_kept_once_a_sentence_and_stays_in_order() -> None:
     cache = BeamCache(2, beams=2)
     states = torch.randn(2, 1, 3, 2).repeat_interleave(2, dim=0)
