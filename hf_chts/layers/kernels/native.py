@@ -125,10 +125,17 @@ def threads() -> int:
     return 1 if _forked else torch.get_num_threads()
 
 
-def _as_rows(x: Tensor) -> Tensor:
-    """A 2-D x with adjacent features; rows may lie apart. Copies only what it must."""
-    rows = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    return rows if rows.stride(1) == 1 else rows.contiguous()
+def _as_rows(x: Tensor) -> tuple[Tensor, int, int]:
+    """A tensor with adjacent features, how many rows it has, and how far apart these lie.
+
+    Copies only what it must.
+    """
+    width = x.shape[-1]
+    if width and x.is_contiguous():
+        return x, x.numel() // width, width
+    rows = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), width)
+    rows = rows if rows.stride(1) == 1 else rows.contiguous()
+    return rows, rows.shape[0], rows.stride(0)
 
 
 def _check(x: Tensor, values: Tensor, bias: Tensor | None, col: Tensor, shape: list[int]) -> None:
@@ -157,7 +164,7 @@ def _forward(
 ) -> Tensor:
     out_features = crow.shape[0] - 1
     _check(x, values, bias, col, [out_features, in_features])
-    rows, values = _as_rows(x), values.contiguous()
+    (rows, n_rows, stride), values = _as_rows(x), values.contiguous()
     y = x.new_empty((*x.shape[:-1], out_features))
     bias = None if bias is None else bias.float().contiguous()
     binary().forward(
@@ -168,9 +175,9 @@ def _forward(
         col.data_ptr(),
         col.dtype == torch.int32,
         views.data_ptr(),
-        rows.shape[0],
+        n_rows,
         rows.data_ptr(),
-        rows.stride(0),
+        stride,
         values.data_ptr(),
         None if bias is None else bias.data_ptr(),
         y.data_ptr(),
@@ -190,20 +197,22 @@ def _backward(
     want_values: bool,
     want_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    rows, grad_rows, values = _as_rows(x), _as_rows(grad), values.contiguous()
+    rows, n_rows, stride = _as_rows(x)
+    grad_rows, _, grad_stride = _as_rows(grad)
+    values = values.contiguous()
     grad_x, grad_values, grad_bias = _empty_gradients(
         grad, x, values, want_x, want_values, want_bias
     )
     binary().backward(
-        grad_rows.shape[1],
-        rows.shape[1],
+        grad.shape[-1],
+        x.shape[-1],
         values.shape[0],
         views.data_ptr(),
-        rows.shape[0],
+        n_rows,
         rows.data_ptr(),
-        rows.stride(0),
+        stride,
         grad_rows.data_ptr(),
-        grad_rows.stride(0),
+        grad_stride,
         values.data_ptr(),
         grad_x.data_ptr() if want_x else None,
         grad_values.data_ptr() if want_values else None,
