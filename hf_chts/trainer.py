@@ -46,6 +46,7 @@ from hf_chts.training.resuming import (
     refuse_misfit_state,
     refuse_unfit,
 )
+from hf_chts.training.tiny_numbers import tiny_is_zero
 from hf_chts.training.topology_log import LOG_FILE, append, forget_after
 
 STATE_FILE = "trainer_state.json"
@@ -122,7 +123,8 @@ class _SparseTraining:
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
-            super()._run_epoch(*args, **kwargs)
+            with tiny_is_zero():
+                super()._run_epoch(*args, **kwargs)
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after the last one, link gradients are averaged over ranks."""

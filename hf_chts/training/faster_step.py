@@ -9,6 +9,7 @@ from torch import nn
 
 from hf_chts.layers.dropout import faster_dropout
 from hf_chts.training.head_loss import deferred_head
+from hf_chts.training.tiny_numbers import tiny_is_zero
 
 
 @contextmanager
@@ -18,8 +19,9 @@ def faster_step(model: nn.Module) -> Iterator[None]:
     Dropout on CPUs draws its numbers in the native kernel
     (:func:`hf_chts.layers.dropout.faster_dropout`), and the output head leaves its logits to
     :class:`hf_chts.training.loss.LabelSmoothedLoss`, which makes them a few tokens at a time
-    (:func:`hf_chts.training.head_loss.deferred_head`). Trainers do both themselves. Dense models
-    gain, too.
+    (:func:`hf_chts.training.head_loss.deferred_head`). Numbers below 1.2e-38 count as 0
+    (:func:`hf_chts.training.tiny_numbers.tiny_is_zero`). Trainers do all of it themselves. Dense
+    models gain, too.
 
     Args:
         model: A model of Transformers, called without labels.
@@ -29,5 +31,5 @@ def faster_step(model: nn.Module) -> Iterator[None]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"faster_step takes the model that trains; got {type(model).__name__}")
-    with faster_dropout(), deferred_head(model):
+    with faster_dropout(), deferred_head(model), tiny_is_zero():
         yield

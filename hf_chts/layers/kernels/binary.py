@@ -18,6 +18,7 @@ PATH = Path(__file__).parent / "native" / "_native.so"
 _I64, _PTR, _BOOL, _INT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_bool, ctypes.c_int
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "choose": (ctypes.c_char_p, [ctypes.c_char_p]),
+    "set_tiny_is_zero": (None, [_BOOL, _INT]),
     "max_lines": (_I64, []),
     "index_bytes": (_I64, [_I64] * 3),
     "build_index": (_BOOL, [_I64] * 3 + [_PTR, _PTR, _BOOL, _PTR]),
@@ -55,6 +56,7 @@ class Binary:
         self.isa: str = chosen.decode()
 
     choose: Callable[[bytes], bytes | None]
+    set_tiny_is_zero: Callable[[bool, int], None]
     max_lines: Callable[[], int]
     index_bytes: Callable[..., int]
     build_index: Callable[..., bool]

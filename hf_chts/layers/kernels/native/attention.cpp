@@ -11,6 +11,7 @@
 #include "api.h"
 #include "scratch.h"
 #include "simd.h"
+#include "tiny.h"
 
 #if !defined(HF_CHTS_ISA)
 #define HF_CHTS_ISA baseline
@@ -86,6 +87,7 @@ void attend(const Attention& job, int64_t row, float* scores) {
 void ATTENTION_OF(HF_CHTS_ISA)(const Attention& job) {
 #pragma omp parallel num_threads(job.threads)
     {
+        TinyIsZero mode;
         float* scores = scratch.get(Scratch::SUMS, job.heads * job.tokens);
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < job.rows; row++) attend(job, row, scores);

@@ -4,6 +4,7 @@
 
 #include "api.h"
 #include "index.h"
+#include "tiny.h"
 
 namespace {
 
@@ -47,6 +48,12 @@ const char* hf_chts_choose(const char* name) {
         return kernels->name;
     }
     return nullptr;
+}
+
+// Whether all threads that torch and the kernels share take numbers below 1.2e-38 for 0.
+void hf_chts_set_tiny_is_zero(bool on, int threads) {
+#pragma omp parallel num_threads(threads)
+    set_float_mode(on ? float_mode() | TINY_IS_ZERO : float_mode() & ~TINY_IS_ZERO);
 }
 
 int64_t hf_chts_max_lines() { return MAX_LINES; }

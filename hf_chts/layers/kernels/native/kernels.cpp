@@ -51,6 +51,7 @@
 #include "api.h"
 #include "scratch.h"
 #include "simd.h"
+#include "tiny.h"
 
 #if !defined(HF_CHTS_ISA)
 #define HF_CHTS_ISA baseline
@@ -366,6 +367,7 @@ void forward(const Forward& job) {
     float* values = scratch.get(Scratch::VALUES, job.layer.n_links);
 #pragma omp parallel num_threads(job.threads)
     {
+        TinyIsZero mode;
         gather_segments(job.rows, job.values, values);
 #pragma omp barrier
         for_each_tile(job.tokens, [&](int64_t token, auto groups) {
@@ -438,6 +440,7 @@ void backward(const Backward& job) {
     float* sums = scratch.get(Scratch::SUMS, job.dbias ? job.layer.out * job.threads : 0);
 #pragma omp parallel num_threads(job.threads)
     {
+        TinyIsZero mode;
         int me = omp_get_thread_num();
         float* my_gradients = gradients + me * room;
         float* my_sums = job.dbias ? sums + me * job.layer.out : nullptr;
@@ -532,6 +535,7 @@ void forward_few_as(const Forward& job) {
     const Column* columns = static_cast<const Column*>(job.layer.columns);
 #pragma omp parallel num_threads(job.threads)
     {
+        TinyIsZero mode;
         // Threads share the links, not the rows: rows differ.
         Share links = my_share(job.layer.n_links);
         const int32_t *first = job.layer.row_starts, *last = first + job.layer.out;
