@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 
 def compare(how, method, backend):
     """What differs with the compiler, and what that one did."""
-    paths = os.pathsep.join(map(str, (HERE.parent, HERE)))
+    paths = os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent)))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(HERE / "compiled_training.py"), how, method, backend],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
