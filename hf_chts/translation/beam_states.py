@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ class BeamStates(Tensor):
 
     room: Float[Tensor, "tokens places heads width"]
     places: Int[Tensor, "tokens|1 rows"]
+    _kept: Tensor | None
 
     @staticmethod
     def __new__(cls, room: Tensor, places: Tensor) -> BeamStates:
@@ -38,14 +38,18 @@ class BeamStates(Tensor):
         made: BeamStates = Tensor._make_wrapper_subclass(
             cls, shape, dtype=room.dtype, device=room.device
         )
-        made.room, made.places = room, places
+        made.room, made.places, made._kept = room, places, None
         return made
 
-    @functools.cached_property
     def in_order(self) -> Float[Tensor, "rows heads tokens width"]:
-        """A plain tensor of the same numbers."""
+        """A plain tensor of the same numbers, kept where the same places hold for all tokens."""
+        if self._kept is not None:
+            return self._kept
         tokens = torch.arange(len(self.room), device=self.room.device)
-        return self.room[tokens[:, None], self.places.long()].permute(1, 2, 0, 3)
+        made = self.room[tokens[:, None], self.places.long()].permute(1, 2, 0, 3)
+        if len(self.places) < len(self.room):  # such as the source's, which are asked for again
+            self._kept = made
+        return made
 
     @classmethod
     def __torch_function__(
@@ -64,7 +68,7 @@ class BeamStates(Tensor):
         if func in _FACTS:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        args, kwargs = tree_map_only(BeamStates, lambda states: states.in_order, (args, kwargs))
+        args, kwargs = tree_map_only(BeamStates, lambda states: states.in_order(), (args, kwargs))
         return func(*args, **kwargs)
 
     @classmethod

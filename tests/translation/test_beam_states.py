@@ -46,12 +46,13 @@ def test_attention_is_that_of_float64(rows, tokens, heads, width, shared, masked
     mask = torch.rand(rows, 1, 1, tokens) < 0.7 if masked else None
     if mask is not None:
         mask[..., 0] = True
-    found = F.scaled_dot_product_attention(query, *own, attn_mask=mask, scale=scale)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(BeamStates, "in_order")  # nothing is moved
+        found = F.scaled_dot_product_attention(query, *own, attn_mask=mask, scale=scale)
     exact = F.scaled_dot_product_attention(
         query.double(), *(x.double() for x in plain), attn_mask=mask, scale=scale
     )
     assert type(found) is torch.Tensor
-    assert "in_order" not in vars(own[0])  # nothing was moved
     torch.testing.assert_close(found, exact.float(), rtol=1e-3, atol=1e-4)
 
 
@@ -94,7 +95,15 @@ def test_what_the_kernel_does_not_do_is_done_in_order(changes) -> None:
     torch.testing.assert_close(
         F.scaled_dot_product_attention(**given), F.scaled_dot_product_attention(**usual)
     )
-    assert torch.equal(vars(own[0])["in_order"], plain[0])
+    assert torch.equal(own[0].in_order(), plain[0])
+
+
+def test_a_copy_is_kept_of_the_source_alone() -> None:
+    """Of the target it would hold memory for all layers, and go stale when beams change places."""
+    for shared in (True, False):
+        _, (keys, _), (plain, _) = states(shared=shared)
+        assert (keys.in_order() is keys.in_order()) == shared
+        assert torch.equal(keys.in_order(), plain)
 
 
 def test_other_types_are_done_in_order() -> None:
