@@ -5,6 +5,8 @@ import sys
 
 import pytest
 import torch
+from tiny_training import marian, trainer_of
+from transformers import TrainerCallback
 
 from hf_chts import SparseLinear
 from hf_chts.layers.kernels import native
@@ -74,4 +76,19 @@ def test_the_native_kernel_does_so_by_itself() -> None:
 def test_a_faster_step_has_no_tiny_numbers() -> None:
     with faster_step(torch.nn.Linear(2, 2)):
         assert flushes()
+    assert not flushes()
+
+
+class Flushes(TrainerCallback):
+    def __init__(self) -> None:
+        self.seen: list[bool] = []
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.seen.append(flushes())
+
+
+def test_trainers_have_none_from_the_first_step_to_the_last(tmp_path) -> None:
+    callback = Flushes()
+    trainer_of(marian(), tmp_path, callbacks=[callback], max_steps=3).train()
+    assert callback.seen == [True] * 3
     assert not flushes()
