@@ -141,7 +141,6 @@ def _read_finished(cell: Cell, path: Path, workloads: Workloads) -> RunResult:
     measures = {
         **{name: float(score["value"]) for name, score in by_name.items()},
         **({"validation_loss": min(loss for _, loss in losses)} if losses else {}),
-        "trained_weights": sizes["optimizer_bytes"] / 8,  # two moments of four bytes each
         "file_megabytes": sizes["file_bytes"] / 1e6,
         "steps": float(steps),
         "seconds_per_step": scores["training_seconds"] / steps,

@@ -42,7 +42,6 @@ def test_what_a_finished_run_measured(folder) -> None:
         "chrf/test2016": scores["chrf"]["value"],
         "paper_bleu/test2016": scores["paper_bleu"]["value"],
         "validation_loss": 2.2,
-        "trained_weights": 1_000_000,
         "file_megabytes": 2.5,
         "steps": 20,
         "seconds_per_step": 1.5,
