@@ -54,8 +54,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a translation model by a recipe, and score it on the recipe's test sets."""
-    from accelerate import PartialState
-
+    from hf_chts.engine.ranks import leave_group
     from hf_chts.translation import run
     from hf_chts.translation.recipe import load_recipe
 
@@ -68,7 +67,7 @@ def train(
     )
     if result.scores:
         show_result(out, result, output)
-    PartialState().destroy_process_group()  # its threads abort a process that leaves them running
+    leave_group()
 
 
 @app.command()

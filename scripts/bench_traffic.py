@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 import transformers
 from rich.console import Console
@@ -27,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainingArguments, TrainerCallback
 
 import hf_chts
+from hf_chts.engine.ranks import leave_group
 
 INTERVAL = hf_chts.SparsityConfig().update_interval
 
@@ -99,10 +99,18 @@ def n_links(model: Any) -> int:
 
 
 def process(rank: int, args: argparse.Namespace, method: str, folder: Path) -> None:
-    """Two steps on one of the processes; the first one writes down what it has counted."""
+    """The life of one of the processes; the first one writes down what it has counted."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(args.ranks))
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+    row = count(args, method, folder)
+    if rank == 0:
+        (folder / "row.json").write_text(json.dumps(row), encoding="utf-8")
+    leave_group()
+
+
+def count(args: argparse.Namespace, method: str, folder: Path) -> dict[str, Any]:
+    """Train for two steps, and count."""
     model, traffic = make(args, method), Traffic()
     watch = Watch(traffic)
     kind = transformers.Seq2SeqTrainer if method == "dense" else hf_chts.SparseSeq2SeqTrainer
@@ -120,17 +128,14 @@ def process(rank: int, args: argparse.Namespace, method: str, folder: Path) -> N
     trainer.remove_callback(transformers.PrinterCallback)
     with traffic:
         trainer.train()
-    if rank == 0:
-        begin, reduced, updated = watch.counts
-        row = {
-            "method": method,
-            "parameters": sum(x.numel() for x in model.parameters() if x.requires_grad),
-            "links": n_links(model),
-            "bytes_per_step": reduced - begin,
-            "bytes_per_update": updated - reduced,
-        }
-        (folder / "row.json").write_text(json.dumps(row), encoding="utf-8")
-    dist.destroy_process_group()
+    begin, reduced, updated = watch.counts
+    return {
+        "method": method,
+        "parameters": sum(x.numel() for x in model.parameters() if x.requires_grad),
+        "links": n_links(model),
+        "bytes_per_step": reduced - begin,
+        "bytes_per_update": updated - reduced,
+    }
 
 
 def measure(args: argparse.Namespace, method: str) -> dict[str, Any]:

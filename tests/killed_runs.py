@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 
+from hf_chts.engine.ranks import leave_group
 from hf_chts.translation import run
 from hf_chts.translation.recipe import load_recipe
 
@@ -66,8 +67,7 @@ def rank_of_a_run(recipe, output: Path, rank: int, ranks: int, port: int, kill: 
         run.train(recipe, output, resume=(output / "recipe.yaml").is_file())
         if rank == 0:
             output.with_suffix(".writes").write_text(str(counted[0]))
-        if ranks > 1:
-            torch.distributed.destroy_process_group()
+        leave_group()
         status = 0
     except BaseException:
         traceback.print_exc()

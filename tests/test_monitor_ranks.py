@@ -15,13 +15,14 @@ import os, sys, torch
 sys.path[:0] = sys.argv[2:]
 torch.set_num_threads(1)
 from tiny_training import Watch, marian, trainer_of
+from hf_chts.engine.ranks import leave_group
 from hf_chts.monitor import TopologyMonitor
 watch, folder = Watch(), sys.argv[1]
 monitor = TopologyMonitor(folder + "/" + os.environ["RANK"])
 trainer_of(marian(), folder, callbacks=[monitor, watch], max_steps=5, logging_steps=99).train()
 assert [log["epoch"] for log in watch.logs if "loss" in log] == [2 / 2, 4 / 2]
 assert ("topology_overlap_start" in watch.logs[0]) == (os.environ["RANK"] == "0")
-torch.distributed.destroy_process_group()
+leave_group()
 """
 
 

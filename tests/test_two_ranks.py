@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = """
 import os, random, sys, torch, transformers as hf
 import hf_chts
+from hf_chts.engine.ranks import leave_group
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 torch.set_num_threads(1)
@@ -75,13 +76,13 @@ def run(folder, method, smoothing, accumulation):
 CASES = [("chts", 0.0, 1), ("rigl", 0.1, 2), ("hebbian", 0.1, 2)]
 for case in CASES:
     torch.save(run(sys.argv[1], *case), f"{sys.argv[1]}/{case[0]}-{WORLD}-{RANK}.pt")
-if WORLD > 1:
-    torch.distributed.destroy_process_group()
+leave_group()
 """
 
 TRANSLATION = """
 import os, shutil, sys, torch, torch.distributed as dist
 from pathlib import Path
+from hf_chts.engine.ranks import leave_group
 from hf_chts.translation import run
 from hf_chts.translation.recipe import load_recipe
 
@@ -98,7 +99,7 @@ if dist.get_rank() == 0:
     shutil.rmtree(folder / "resumed" / "model")
 dist.barrier()
 run.train(recipe, folder / "resumed", resume=True)
-dist.destroy_process_group()
+leave_group()
 """
 
 RECIPE = """
@@ -199,8 +200,9 @@ def check_one_process_goes_on(recipe, whole) -> None:
 
 
 ONE_TO_TWO = """
-import os, sys, torch, torch.distributed as dist
+import sys, torch
 from pathlib import Path
+from hf_chts.engine.ranks import leave_group
 from hf_chts.translation import run
 from hf_chts.translation.recipe import load_recipe
 
@@ -208,7 +210,7 @@ torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 recipe = load_recipe(folder / "recipe.yaml")
 run.train(recipe, folder / "run", resume_from=3)
-dist.destroy_process_group()
+leave_group()
 """
 
 

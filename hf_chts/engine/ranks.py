@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -28,6 +29,18 @@ def world_size() -> int:
 def own_rank() -> int:
     """Number of this process among them, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def leave_group() -> None:
+    """End this process's part in training by several, as its last act; alone it does nothing.
+
+    A group left to the end of Python aborts the process at times. One that a wrapped model outlives
+    may hang (torch 2.13: the model's end waits, in Python, for a thread that waits for Python), so
+    what is out of use goes first. Call it where the trainer is out of scope.
+    """
+    gc.collect()
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class SharedWork:

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import MarianConfig, MarianMTModel, TrainerCallback
 
 from hf_chts import SparsityConfig, Topology, sparse_layers, sparsify
-from hf_chts.engine.ranks import average_gradients, broadcast_layers, keep_from_ddp
+from hf_chts.engine.ranks import average_gradients, broadcast_layers, keep_from_ddp, leave_group
 from hf_chts.translation.decode import translate
 from hf_chts.translation.tokenizer import TokenizerPair, train_tokenizer
 
@@ -236,8 +236,7 @@ def work(rank, world, folder):
         found["refused"] = refusals(rank, world, folder)
         found["wrong"] = one_rank_goes_wrong(rank, world, folder)
     torch.save(found, folder / f"{world}-{rank}.pt")
-    if world > 1:
-        dist.destroy_process_group()
+    leave_group()
 
 
 def main() -> None:
