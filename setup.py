@@ -21,6 +21,8 @@ FLAGS = ["-O3", "-std=c++17", "-fopenmp", "-fno-exceptions", "-fno-rtti", "-fvis
 FLAGS += ["-Wno-psabi", "-Wno-maybe-uninitialized"]
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 AVX512 += ["-mprefer-vector-width=512"]
+OF_ISA = ("kernels", "few", "dropout", "attention")  # compiled for each instruction set
+OF_ALL = ("index", "interface")
 ON_X86 = {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512}
 
 
@@ -43,7 +45,7 @@ class BuildKernels(build_ext):
         objects = []
         for isa, flags in isas.items():
             objects += self.compiler.compile(
-                [str(SOURCES / f"{name}.cpp") for name in ("kernels", "dropout", "attention")],
+                [str(SOURCES / f"{name}.cpp") for name in OF_ISA],
                 output_dir=str(Path(self.build_temp, isa)),
                 macros=[("HF_CHTS_ISA", isa)],
                 extra_postargs=FLAGS + flags,

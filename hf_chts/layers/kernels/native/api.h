@@ -50,6 +50,10 @@ struct Forward {
     int threads;
 };
 
+void forward_few_baseline(const Forward&);  // see few.cpp
+void forward_few_avx2(const Forward&);
+void forward_few_avx512(const Forward&);
+
 // dx = dy W, dvalues = dy^T x at the links, dbias = sum of dy. Each of the three may be null.
 struct Backward {
     Layer layer;  // its sizes only

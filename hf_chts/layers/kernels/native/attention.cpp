@@ -13,12 +13,6 @@
 #include "simd.h"
 #include "tiny.h"
 
-#if !defined(HF_CHTS_ISA)
-#define HF_CHTS_ISA baseline
-#endif
-#define JOIN(a, b) a##b
-#define ATTENTION_OF(isa) JOIN(attention_, isa)
-
 namespace {
 
 float dot(const float* a, const float* b, int n) {
@@ -84,7 +78,7 @@ void attend(const Attention& job, int64_t row, float* scores) {
 
 }  // namespace
 
-void ATTENTION_OF(HF_CHTS_ISA)(const Attention& job) {
+void OF_ISA(attention)(const Attention& job) {
 #pragma omp parallel num_threads(job.threads)
     {
         TinyIsZero mode;

@@ -7,12 +7,6 @@
 #include "api.h"
 #include "simd.h"
 
-#if !defined(HF_CHTS_ISA)
-#define HF_CHTS_ISA baseline
-#endif
-#define JOIN(a, b) a##b
-#define DROPOUT_OF(isa) JOIN(dropout_, isa)
-
 namespace {
 
 constexpr int BLOCK = 1024;  // positions whose random numbers are made at once
@@ -57,6 +51,6 @@ void drop(const Dropout& job) {
 
 }  // namespace
 
-void DROPOUT_OF(HF_CHTS_ISA)(const Dropout& job) {
+void OF_ISA(dropout)(const Dropout& job) {
     job.is_bfloat16 ? drop<bfloat16>(job) : drop<float>(job);
 }

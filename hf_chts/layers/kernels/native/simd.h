@@ -14,6 +14,16 @@
 #include <immintrin.h>
 #endif
 
+// What this file is compiled for; OF_ISA(f) is f_avx2, say.
+#if !defined(HF_CHTS_ISA)
+#define HF_CHTS_ISA baseline
+#endif
+#define JOINED(name, isa) name##_##isa
+#define JOIN(name, isa) JOINED(name, isa)
+#define OF_ISA(name) JOIN(name, HF_CHTS_ISA)
+#define QUOTE(name) #name
+#define QUOTED(name) QUOTE(name)
+
 #define INLINE static inline __attribute__((always_inline))
 
 #if defined(__AVX512F__)
