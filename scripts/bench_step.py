@@ -3,7 +3,8 @@
 Three sides live in one process and take turns, so that a noisy machine slows all: the dense model
 as Transformers and torch train it, the dense model in ``hf_chts.faster_step``, and the sparse model
 in it, as the trainers do. The ratio of a turn is dense / sparse, and medians are shown. Peak memory
-is measured in a fresh process for each.
+is measured in a fresh process for each. "held": weights, gradients, Adam's moments and all indices of
+the sparse layers, as a share of what the same layers hold when dense.
 
     python scripts/bench_step.py [--ffn 1024 2048] [--tokens 1024] [--sparsity 0.9] [--json FILE]
 """
@@ -90,7 +91,20 @@ def compare(ffn: int, tokens: int, sparsity: float, turns: int) -> dict[str, Any
         "ratio_to_faster": statistics.median(d / s for d, s in zip(faster, ours, strict=True)),
         "dense_peak_mb": peak_memory(ffn, tokens, None),
         "sparse_peak_mb": peak_memory(ffn, tokens, sparsity),
+        "held_of_dense": held_of_dense(*sparse),
     }
+
+
+def held_of_dense(model: Any, optimizer: torch.optim.Optimizer) -> float:
+    """Bytes that the sparse layers hold while they train, of those of the layers when dense."""
+    held = dense = 0
+    for layer in hf_chts.sparse_layers(model).values():
+        moments = [x for x in optimizer.state[layer.values].values() if x.dim() > 0]
+        indices = [layer.crow_indices, layer.col_indices, *layer._index]
+        kept = {x.data_ptr(): x.nbytes for x in (layer.values, *moments, *indices)}
+        held += sum(kept.values()) + layer.values.nbytes  # its gradient
+        dense += 4 * 4 * layer.out_features * layer.in_features
+    return held / dense
 
 
 def peak_memory(ffn: int, tokens: int, sparsity: float | None) -> float:
@@ -131,7 +145,7 @@ def main() -> None:
         return child(int(ffn), int(tokens), float(sparsity))
     print(f"Marian 6+6, d 512, vocabulary {VOCABULARY:,}, {args.sparsity:.0%} sparse, fp32, AdamW")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}\n")
-    print("  ffn  tokens  dense s  faster s  sparse s  ratio  to faster  peak MB: dense  sparse")
+    print("  ffn  tokens  dense s  faster s  sparse s  ratio  to faster  peak MB: dense  sparse   held")
     rows = []
     for ffn in args.ffn:
         row = compare(ffn, args.tokens, args.sparsity, args.turns)
@@ -140,7 +154,7 @@ def main() -> None:
             f"{ffn:>5}  {args.tokens:>6}  {row['dense_seconds']:>7.3f}  "
             f"{row['dense_faster_seconds']:>8.3f}  {row['sparse_seconds']:>8.3f}  "
             f"{row['ratio']:>5.2f}  {row['ratio_to_faster']:>9.2f}  {row['dense_peak_mb']:>14.0f}  "
-            f"{row['sparse_peak_mb']:>6.0f}"
+            f"{row['sparse_peak_mb']:>6.0f}  {row['held_of_dense']:>5.3f}"
         )
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
