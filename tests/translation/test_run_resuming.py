@@ -1,0 +1,132 @@
+"""Translation runs that are interrupted, killed, damaged and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from topology_logs import untimed
+from transformers import TrainerCallback
+
+from hf_chts.safe_saving import seal
+from hf_chts.translation import run
+from hf_chts.translation.run_folder import RunFolder
+from hf_chts.translation.training import TranslationTrainer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_same_recipe_same_bytes(chts, recipe, tmp_path) -> None:
+    run.train(recipe, tmp_path / "again")
+    assert_same(chts[0], tmp_path / "again")
+
+
+def assert_same(whole: Path, other: Path) -> None:
+    for name in ("model/model.safetensors", "translations/first.txt"):
+        assert (whole / name).read_bytes() == (other / name).read_bytes(), name
+    assert untimed(whole) == untimed(other)
+
+
+class Interruption(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [4, 7])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    chts, recipe, tmp_path, monkeypatch, step
+) -> None:
+    """Raised in a callback one step after a checkpoint, once right before an update."""
+
+    class Interrupt(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs) -> None:
+            if state.global_step == step:
+                raise Interruption
+
+    plain = TranslationTrainer.__init__
+
+    def with_interruption(self, *args, **kwargs):
+        plain(self, *args, **kwargs)
+        self.add_callback(Interrupt())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TranslationTrainer, "__init__", with_interruption)
+        with pytest.raises(Interruption):
+            run.train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+    result = run.train(recipe, tmp_path / "run", resume=True)
+    assert result.scores == chts[1].scores
+    assert_same(chts[0], tmp_path / "run")
+    run.train(recipe, tmp_path / "run", resume=True)  # of a finished run: nothing is left to do
+    assert_same(chts[0], tmp_path / "run")
+
+
+def test_killed_and_resumed_equals_uninterrupted(chts, folder, recipe, tmp_path) -> None:
+    output = tmp_path / "run"
+    program = (
+        "import hf_chts.translation.run as r, hf_chts.translation.training as t, os, signal\n"
+        "from hf_chts.translation.recipe import load_recipe\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "save = t.TranslationTrainer._save_rng_state\n"
+        "def kill(self, folder):\n"
+        "    save(self, folder)\n"
+        "    if self.state.global_step == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "t.TranslationTrainer._save_rng_state = kill\n"  # in the middle of a checkpoint
+        f"r.train(load_recipe({str(folder / 'recipe.yaml')!r}), {str(output)!r})\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    staged = output / "checkpoints" / ".unfinished" / "checkpoint-6"
+    assert (staged / "model.safetensors").is_file()
+    assert RunFolder(output).check(recipe, resume=True, overwrite=False).endswith("checkpoint-3")
+    run.train(recipe, output, resume=True)
+    assert not staged.parent.exists()
+    assert_same(chts[0], output)
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_used(chts, recipe, tmp_path) -> None:
+    shutil.copytree(chts[0], tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "checkpoint-12" / "rng_state.pth").write_bytes(b"x")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with pytest.raises(
+        ValueError, match=r"checkpoint-12 cannot be .* rng_state.pth has 1 of .* 9$"
+    ):
+        run.train(recipe, tmp_path / "run", resume=True)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    run.train(recipe, tmp_path / "run", resume_from=9)
+    assert_same(chts[0], tmp_path / "run")
+    checkpoints = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
+    assert {path.name for path in checkpoints} == {"checkpoint-9", "checkpoint-12"}
+
+
+def test_training_seconds_count_all_parts(chts, recipe, tmp_path) -> None:
+    shutil.copytree(chts[0], tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "checkpoint-12"
+    state = json.loads((path / "trainer_state.json").read_text())
+    clock = state["stateful_callbacks"]["TrainingClock"]["attributes"]
+    assert 0 < clock["seconds"] <= chts[1].seconds
+    clock["seconds"] = 1000.0
+    (path / "trainer_state.json").write_text(json.dumps(state))
+    seal(path)
+    seconds = run.train(recipe, tmp_path / "run", resume=True).seconds
+    assert 1000 < seconds < 1000 + 60
+    assert json.loads((tmp_path / "run" / "bleu.json").read_text())["training_seconds"] >= 1000
+
+
+def test_an_earlier_run_outlives_a_wrong_recipe(chts, recipe, tmp_path) -> None:
+    shutil.copytree(chts[0], tmp_path / "run")
+    wrong = replace(recipe, tokenizer=replace(recipe.tokenizer, vocab_size=20))
+    with pytest.raises(ValueError, match="is too small"):
+        run.train(wrong, tmp_path / "run", overwrite=True)
+    assert_same(chts[0], tmp_path / "run")
+    with pytest.raises(ValueError, match="holds a run already: use --resume"):
+        run.train(recipe, tmp_path / "run")
+    run.train(recipe, tmp_path / "run", overwrite=True)
+    assert_same(chts[0], tmp_path / "run")
