@@ -3,8 +3,8 @@
 Three sides live in one process and take turns, so that a noisy machine slows all: the dense model
 as Transformers and torch train it, the dense model in ``hf_chts.faster_step``, and the sparse model
 in it, as the trainers do. The ratio of a turn is dense / sparse, and medians are shown. Peak memory
-is measured in a fresh process for each. "held": weights, gradients, Adam's moments and all indices of
-the sparse layers, as a share of what the same layers hold when dense.
+is measured in a fresh process for each. "held": weights, gradients, Adam's moments and all indices
+of the sparse layers, as a share of what the same layers hold when dense.
 
     python scripts/bench_step.py [--ffn 1024 2048] [--tokens 1024] [--sparsity 0.9] [--json FILE]
 """
@@ -145,7 +145,9 @@ def main() -> None:
         return child(int(ffn), int(tokens), float(sparsity))
     print(f"Marian 6+6, d 512, vocabulary {VOCABULARY:,}, {args.sparsity:.0%} sparse, fp32, AdamW")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}\n")
-    print("  ffn  tokens  dense s  faster s  sparse s  ratio  to faster  peak MB: dense  sparse   held")
+    print(
+        "  ffn  tokens  dense s  faster s  sparse s  ratio  to faster  peak MB: dense  sparse   held"
+    )
     rows = []
     for ffn in args.ffn:
         row = compare(ffn, args.tokens, args.sparsity, args.turns)
