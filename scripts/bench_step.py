@@ -145,9 +145,7 @@ def main() -> None:
         return child(int(ffn), int(tokens), float(sparsity))
     print(f"Marian 6+6, d 512, vocabulary {VOCABULARY:,}, {args.sparsity:.0%} sparse, fp32, AdamW")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}\n")
-    print(
-        "  ffn  tokens  dense s  faster s  sparse s  ratio  to faster  peak MB: dense  sparse   held"
-    )
+    print("  ffn  tokens  dense s  faster s  sparse s  ratio  to faster  peak MB dense  sparse   held")
     rows = []
     for ffn in args.ffn:
         row = compare(ffn, args.tokens, args.sparsity, args.turns)
@@ -155,7 +153,7 @@ def main() -> None:
         print(
             f"{ffn:>5}  {args.tokens:>6}  {row['dense_seconds']:>7.3f}  "
             f"{row['dense_faster_seconds']:>8.3f}  {row['sparse_seconds']:>8.3f}  "
-            f"{row['ratio']:>5.2f}  {row['ratio_to_faster']:>9.2f}  {row['dense_peak_mb']:>14.0f}  "
+            f"{row['ratio']:>5.2f}  {row['ratio_to_faster']:>9.2f}  {row['dense_peak_mb']:>13.0f}  "
             f"{row['sparse_peak_mb']:>6.0f}  {row['held_of_dense']:>5.3f}"
         )
     if args.json:
