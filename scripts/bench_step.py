@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 from transformers import MarianConfig, MarianMTModel
 
 import hf_chts
@@ -145,17 +147,19 @@ def main() -> None:
         return child(int(ffn), int(tokens), float(sparsity))
     print(f"Marian 6+6, d 512, vocabulary {VOCABULARY:,}, {args.sparsity:.0%} sparse, fp32, AdamW")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}\n")
-    print("  ffn  tokens  dense s  faster s  sparse s  ratio  to faster  peak MB dense  sparse   held")
-    rows = []
+    columns = ["ffn", "tokens", "dense s", "faster s", "sparse s", "ratio", "to faster",
+               "peak MB, dense", "sparse", "held"]  # fmt: skip
+    table, rows = Table(*columns), []
     for ffn in args.ffn:
         row = compare(ffn, args.tokens, args.sparsity, args.turns)
         rows.append(row)
-        print(
-            f"{ffn:>5}  {args.tokens:>6}  {row['dense_seconds']:>7.3f}  "
-            f"{row['dense_faster_seconds']:>8.3f}  {row['sparse_seconds']:>8.3f}  "
-            f"{row['ratio']:>5.2f}  {row['ratio_to_faster']:>9.2f}  {row['dense_peak_mb']:>13.0f}  "
-            f"{row['sparse_peak_mb']:>6.0f}  {row['held_of_dense']:>5.3f}"
-        )
+        table.add_row(
+            str(ffn), str(args.tokens), f"{row['dense_seconds']:.3f}",
+            f"{row['dense_faster_seconds']:.3f}", f"{row['sparse_seconds']:.3f}",
+            f"{row['ratio']:.2f}", f"{row['ratio_to_faster']:.2f}", f"{row['dense_peak_mb']:,.0f}",
+            f"{row['sparse_peak_mb']:,.0f}", f"{row['held_of_dense']:.3f}",
+        )  # fmt: skip
+    Console(width=max(110, Console().width)).print(table)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return None
