@@ -113,7 +113,8 @@ def bench_training(out: int, in_: int, tokens: int, density: float, args: Any) -
     forward, backward, total = ratios(seen[0], seen[1])
     row = {"layer": f"{out}x{in_}", "tokens": tokens, "density": density}
     row |= {"forward": forward, "backward": backward, "total": total}
-    row["sparse_ms"] = 1e3 * statistics.median(times[2] for times in seen[1])
+    for side, times in zip(("dense_ms", "sparse_ms"), seen[:2], strict=True):
+        row[side] = 1e3 * statistics.median(total for _, _, total in times)
     for name, times in zip(others, seen[2:], strict=True):
         row[name] = ratios(seen[0], times)[2]
     return row

@@ -24,13 +24,13 @@ evaluation: {beams: 1}
 """
 
 
-def write_recipe(folder: Path) -> Path:
-    """Write the recipe and its text; the recipe's path."""
+def write_recipe(folder: Path, recipe: str = RECIPE) -> Path:
+    """Write a recipe and its text; the recipe's path."""
     pairs = sentence_pairs(200)
     for name, part in (("train", pairs[:180]), ("valid", pairs[180:195]), ("test", pairs[195:])):
         for side, language in enumerate(("en", "de")):
             text = "".join(pair[side] + "\n" for pair in part)
             (folder / f"{name}.{language}").write_text(text, encoding="utf-8")
     path = folder / "recipe.yaml"
-    path.write_text(RECIPE)
+    path.write_text(recipe)
     return path

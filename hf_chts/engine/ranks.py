@@ -32,7 +32,7 @@ def own_rank() -> int:
 
 
 def leave_group() -> None:
-    """End this process's part in training by several, as its last act; alone it does nothing.
+    """End this process's part in training by several, if there are several, as its last act.
 
     A group left to the end of Python aborts the process at times. One that a wrapped model outlives
     may hang (torch 2.13: the model's end waits, in Python, for a thread that waits for Python), so

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tiny_comparisons import write_recipe
 
 from hf_chts.translation import run
-from hf_chts.translation.corpus import sentence_pairs
 from hf_chts.translation.recipe import load_recipe
 
 RECIPE = """
@@ -30,12 +30,7 @@ evaluation: {beams: 2}
 def folder(tmp_path_factory):
     """A recipe and its files."""
     folder = tmp_path_factory.mktemp("data")
-    pairs = sentence_pairs(200)
-    for name, part in (("train", pairs[:180]), ("valid", pairs[180:195]), ("test", pairs[195:])):
-        for side, language in enumerate(("en", "de")):
-            text = "".join(pair[side] + "\n" for pair in part)
-            (folder / f"{name}.{language}").write_text(text, encoding="utf-8")
-    (folder / "recipe.yaml").write_text(RECIPE)
+    write_recipe(folder, RECIPE)
     return folder
 
 

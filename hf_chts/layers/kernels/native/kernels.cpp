@@ -39,12 +39,15 @@
 // the end, in the order of the threads, so that results do not depend on who comes first.
 //
 // MEMORY. In layers of moderate width much of the time would go into packing and unpacking, which
-// wait for rows of x and y that lie beyond the second-level cache, while
-// running through the links leaves memory idle. So each segment asks for a bit of what the next
-// tile packs and this one unpacks (`Fetch`). Wide layers have no room for it in that cache.
+// wait for rows of x and y that lie beyond the second-level cache, while running through the links
+// leaves memory idle. So each segment asks for a bit of what the next tile packs and this one
+// unpacks (`Fetch`). Wide layers have no room for it in that cache.
 //
 // FEW TOKENS. When a model decodes, there is nothing to fill a tile with, and all time goes into
 // reading the links. few.cpp reads each link once, in row-major order, and does without views.
+//
+// FILES. packing.h packs and unpacks, links.h runs through the links of a tile, index.cpp builds the
+// views; here it comes together.
 #include <algorithm>
 #include <omp.h>
 
