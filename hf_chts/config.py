@@ -64,10 +64,13 @@ class SparsityConfig:
             at its largest weights where ``initial`` is open, and draws Xavier weights otherwise.
         init_scale: Factor on the initial weights that are drawn, above 0.
         learning_rate_scale: Factor on the learning rate of link weights, above 0, or
-            ``"smupar"``: 1 / density of the layer, following the density as it falls (Dey et al.,
-            NeurIPS 2024). Make :class:`hf_chts.Topology` before a learning-rate scheduler then,
-            since it gives link weights their own parameter groups; trainers do so themselves. With
-            ``method="dense"`` it is the factor of the layers that other methods make sparse.
+            ``"smupar"``: ``base_density`` / density of the layer, following the density as it
+            falls (Dey et al., NeurIPS 2024). Make :class:`hf_chts.Topology` before a learning-rate
+            scheduler then, since it gives link weights their own parameter groups; trainers do so
+            themselves. With ``method="dense"`` it is the factor of the layers that other methods
+            make sparse.
+        base_density: Density at which ``"smupar"`` leaves the rate as it is, in (0, 1]; not read
+            where the scale is a number.
         kernel: ``"auto"`` (native where the processor has it), ``"native"`` or ``"dense"``.
     """
 
@@ -97,6 +100,7 @@ class SparsityConfig:
     weight_init: Literal["auto", "keep", "xavier", "swi"] = "auto"
     init_scale: float = 1.0
     learning_rate_scale: float | Literal["smupar"] = 1.0
+    base_density: float = 1.0
     kernel: Literal["auto", "native", "dense"] = "auto"
 
     def __post_init__(self) -> None:
@@ -114,6 +118,7 @@ class SparsityConfig:
         _check_range(self, "historical_weights", 0)
         _check_range(self, "early_stop", 0, 1, lower_open=True)
         _check_range(self, "learning_rate_scale", 0, lower_open=True)
+        _check_range(self, "base_density", 0, 1, lower_open=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as plain JSON data; fields that are None are left out."""

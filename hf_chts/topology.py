@@ -97,8 +97,8 @@ class Topology:
         self.removal = removal.make(self.config.removal) if self.config.removal else None
         self.regrowth = regrowth.make(self.config.regrowth) if self.config.regrowth else None
         self.decay = removal.make(self.config.decay or self.config.removal or "magnitude")
-        scaled = scaled_layers(model, self.config)
-        self.rates = LearningRates(optimizer, scaled, self.config.learning_rate_scale)
+        scale, base = self.config.learning_rate_scale, self.config.base_density
+        self.rates = LearningRates(optimizer, scaled_layers(model, self.config), scale, base)
         heads = head_counts(model) if self.config.head_wise else {}
         self.parts = {n: _parts(x, heads.get(n, 1)) for n, x in self.layers.items()}
         forget(self.layers)

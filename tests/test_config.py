@@ -50,6 +50,8 @@ class Outer:
         ("init_scale", math.inf, "(0, inf)"),
         ("learning_rate_scale", 0, "(0, inf)"),
         ("learning_rate_scale", -1.0, "(0, inf)"),
+        ("base_density", 0.0, "(0, 1]"),
+        ("base_density", 1.5, "(0, 1]"),
     ],
 )
 def test_numbers_outside_their_interval_are_refused(field_name, value, interval):

@@ -5,7 +5,8 @@ place, so that a comparison can tune their rate, too.
 
 Parameterisation is part of the method. A link weight of a layer with a tenth of the links moves
 its neuron's output a tenth as far per Adam step; SmuPar (Dey et al., NeurIPS 2024,
-arXiv:2405.15743) multiplies the rate by 1 / density so that one learning rate fits all densities.
+arXiv:2405.15743) multiplies the rate by base density / density, so that one learning rate fits
+all densities. There densities are fixed; here the rate follows them as they fall.
 """
 
 from __future__ import annotations
@@ -67,9 +68,14 @@ class LearningRates:
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, layers: Mapping[str, nn.Module], scale: Scale
+        self,
+        optimizer: torch.optim.Optimizer,
+        layers: Mapping[str, nn.Module],
+        scale: Scale,
+        base_density: float = 1.0,
     ) -> None:
         self.factor = scale
+        self.base_density = base_density
         self._plain: list[tuple[dict[str, Any], Any]] = []
         if scale != 1.0:
             if any(group["lr"] is None for group in optimizer.param_groups):
@@ -102,7 +108,7 @@ class LearningRates:
     def _factor_of(self, layers: list[nn.Module]) -> float:
         if isinstance(self.factor, str):
             total = sum(math.prod(_shape(layer)) for layer in layers)
-            return total / sum(_links(layer).numel() for layer in layers)
+            return self.base_density * total / sum(_links(layer).numel() for layer in layers)
         return self.factor
 
 

@@ -170,10 +170,11 @@ def scaled_layers(model: nn.Module, config: SparsityConfig) -> dict[str, nn.Modu
     """The layers whose learning rate is ``learning_rate_scale`` times the others', by name.
 
     They are the sparse ones. In a dense model they are those that another method would make
-    sparse, or none where the scale is 1, as ``"smupar"`` is there.
+    sparse, or none where the scale is 1.
     """
-    sparse = sparse_layers(model)
-    if config.method != "dense" or config.learning_rate_scale in (1.0, "smupar"):
+    sparse, scale = sparse_layers(model), config.learning_rate_scale
+    at_full_density = config.base_density if scale == "smupar" else scale
+    if config.method != "dense" or at_full_density == 1:
         return dict(sparse)
     findings = find_linears(model, config.include, config.exclude)
     return {finding.name: finding.module for finding in findings if finding.sparse}

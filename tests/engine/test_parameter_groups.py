@@ -31,9 +31,12 @@ def watched(optimizer):
     return seen
 
 
-@pytest.mark.parametrize(("scale", "factor"), [("smupar", 4.0), (3.0, 3.0), (1.0, 1.0), (1, 1)])
-def test_rates_around_the_step(scale, factor) -> None:
-    model = sparse_model(scale)
+@pytest.mark.parametrize(
+    ("scale", "base", "factor"),
+    [("smupar", 1.0, 4.0), ("smupar", 0.5, 2.0), (3.0, 0.5, 3.0), (1.0, 1.0, 1.0), (1, 1, 1)],
+)
+def test_rates_around_the_step(scale, base, factor) -> None:
+    model = sparse_model(scale, base_density=base)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     topology = Topology(model, optimizer, total_steps=4)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
@@ -53,8 +56,9 @@ def test_rates_around_the_step(scale, factor) -> None:
         assert set(scheduler.get_last_lr()) == {plain / 2}
 
 
-def test_smupar_follows_each_layers_density() -> None:
-    model = sparse_model("smupar", layer_density="er", initial_sparsity=0.5,
+@pytest.mark.parametrize("base", [1.0, 0.25])
+def test_smupar_follows_each_layers_density(base) -> None:
+    model = sparse_model("smupar", base_density=base, layer_density="er", initial_sparsity=0.5,
                          density_schedule="linear")  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     topology = Topology(model, optimizer, total_steps=4)
@@ -66,7 +70,7 @@ def test_smupar_follows_each_layers_density() -> None:
         optimizer.step()
         topology.after_step(step)
         assert {i: seen[-1][i] for i in densities} == pytest.approx(
-            {i: RATE / density for i, density in densities.items()}
+            {i: RATE * base / density for i, density in densities.items()}
         )
         factors.append(seen[-1][id(sparse_layers(model)["0"].values)])
     assert factors[0] == factors[1] < factors[2] == factors[3]
@@ -142,10 +146,15 @@ def test_an_optimizer_without_a_rate_is_refused() -> None:
     LearningRates(optimizer, sparse_layers(model), 1.0).scale()
 
 
-@pytest.mark.parametrize(("scale", "factor"), [(0.25, 0.25), ("smupar", 1.0)])
-def test_a_dense_baseline_scales_the_layers_that_others_make_sparse(scale, factor) -> None:
+@pytest.mark.parametrize(
+    ("scale", "base", "factor"), [(0.25, 1.0, 0.25), ("smupar", 1.0, 1.0), ("smupar", 0.25, 0.25)]
+)
+def test_a_dense_baseline_scales_the_layers_that_others_make_sparse(scale, base, factor) -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 3), nn.Linear(3, 2))
-    sparsify(model, SparsityConfig(method="dense", learning_rate_scale=scale, exclude=("3",)))
+    config = SparsityConfig(
+        method="dense", learning_rate_scale=scale, base_density=base, exclude=("3",)
+    )
+    sparsify(model, config)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     topology = Topology(model, optimizer, total_steps=4)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
