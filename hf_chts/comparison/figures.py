@@ -39,8 +39,8 @@ def bleu_by_sparsity(rows: Sequence[Row], test_sets: Sequence[str]) -> Figure:
     """BLEU of each method at each sparsity with standard errors, a panel for each test set.
 
     Methods stand side by side at a sparsity, so that their error bars can be told apart; where
-    there is one sparsity only, their names stand below. Rows that have no sparsity are horizontal
-    lines, their standard errors bands.
+    there is one sparsity only, their names stand below, the best on the first test set first. Rows
+    that have no sparsity are horizontal lines, their standard errors bands.
 
     Args:
         rows: Rows with at least one seed done.
@@ -51,8 +51,12 @@ def bleu_by_sparsity(rows: Sequence[Row], test_sets: Sequence[str]) -> Figure:
     sparse = [method for method in styles if any(r.method == method and r.sparsity for r in rows)]
     offsets = (np.arange(len(sparse)) + 0.5) / max(1, len(sparse)) - 0.5
     single = len(sparsities) == 1
+    if single:
+        means = {row.method: _mean(row, f"bleu/{test_sets[0]}") for row in rows}
+        sparse.sort(key=lambda method: -means[method])
     spread = 1.0 if single else min(0.55, 0.04 * len(sparse))
-    figure = Figure(figsize=(6.8, 0.8 + 2.7 * len(test_sets)))
+    n_beside = 0 if single else len(styles)
+    figure = Figure(figsize=(6.8, _height(2.7 * len(test_sets), n_beside)))
     panels = figure.subplots(len(test_sets), squeeze=False, sharex=True)[:, 0]
     for axes, test_set in zip(panels, test_sets, strict=True):
         axes.set(title=f"BLEU on {test_set}", ylabel="BLEU")
@@ -86,7 +90,7 @@ def validation_loss(rows: Sequence[Row]) -> Figure:
     """
     sparsities = sorted({row.sparsity for row in rows if row.sparsity}) or [0.0]
     styles = _styles(rows)
-    figure = Figure(figsize=(6.8, 0.8 + 2.6 * len(sparsities)))
+    figure = Figure(figsize=(6.8, _height(2.6 * len(sparsities), len(styles))))
     panels = figure.subplots(len(sparsities), 2, squeeze=False, sharey="row")
     for (by_step, by_flops), sparsity in zip(panels, sparsities, strict=True):
         shown = [row for row in rows if row.sparsity in (0.0, sparsity)]
@@ -109,6 +113,16 @@ def validation_loss(rows: Sequence[Row]) -> Figure:
         by_flops.minorticks_off()
     _legend(figure, panels[:, 0], "outside right upper")
     return figure
+
+
+def _height(panels: float, n_beside: int) -> float:
+    """Height of a figure in inches, with room for a legend of so many methods beside its panels."""
+    return max(0.8 + panels, 0.3 + 0.21 * n_beside)
+
+
+def _mean(row: Row, measure: str) -> float:
+    value = row.values.get(measure)
+    return -np.inf if value is None else value.mean
 
 
 def _level(axes: Axes, row: Row, measure: str, style: dict[str, Any]) -> None:

@@ -47,12 +47,27 @@ def test_error_bars_are_standard_errors() -> None:
 
 
 def test_one_sparsity_names_its_methods_below() -> None:
-    figure = bleu_by_sparsity(made_up_rows(sparsities=(0.9,)), SETS)
+    rows = made_up_rows(sparsities=(0.9,))
+    figure = bleu_by_sparsity(rows, SETS)
     ticks = [label.get_text() for label in figure.axes[1].get_xticklabels()]
-    assert ticks == list(METHODS[2:])
+    assert sorted(ticks) == sorted(METHODS[2:])
+    means = {row.method: row.values["bleu/test2016"].mean for row in rows}
+    assert [means[method] for method in ticks] == sorted(
+        (means[method] for method in ticks), reverse=True
+    )
     assert legend(figure) == ["dense", "shallow-decoder"]
     places = [line.get_xdata()[0] for line in list(lines(figure.axes[0]).values())[2:]]
     np.testing.assert_allclose(places, figure.axes[1].get_xticks())
+
+
+def test_a_long_legend_stays_inside_the_figure() -> None:
+    rows = [replace(a_row("rigl", 0.9), method=f"method_{n}") for n in range(30)]
+    both = [*rows, *(replace(row, sparsity=0.95) for row in rows)]
+    for figure in (validation_loss(rows), bleu_by_sparsity(both, SETS)):
+        figure.canvas.draw()
+        assert len(legend(figure)) == 30
+        box = figure.legends[0].get_window_extent()
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
 
 
 def test_loss_is_drawn_against_steps_and_operations() -> None:
