@@ -45,8 +45,9 @@ class Row:
         values: Measures by name over the seeds that are done.
         differences: Measures less the baseline's of the same seed, over the seeds that both have
             done; none for the baseline itself.
-        p_values: Two-sided p-values of the difference in BLEU to the baseline, by test set; none
-            for the baseline itself and where no seed is done by both.
+        p_values: Two-sided p-values of the differences to the baseline, by score as in ``values``
+            (``"bleu/TEST_SET"``, ``"chrf/TEST_SET"``); none for the baseline itself and where no
+            seed is done by both.
         paper_bleu: The paper's BLEU, or None.
     """
 
@@ -114,12 +115,12 @@ def findings(comparison: Comparison, baseline: str) -> Findings:
     for method, sparsity in comparison.rows:
         runs = comparison.of(method, sparsity)
         pairs = _pairs(_rivals(comparison, baseline, method, sparsity), runs)
-        p_values = {}
+        p_values: dict[str, float] = {}
         for test_set, lines in references.items():
             found = _compare(pairs, test_set, lines, gaps) if pairs else None
             if found is not None:
-                p_values[test_set], signature = found
-                signatures.setdefault("paired_bootstrap", {})[signature] = None
+                p_values |= {f"{score}/{test_set}": p for score, p in found[0].items()}
+                signatures.setdefault("paired_bootstrap", {}).update(dict.fromkeys(found[1]))
         known = task.bleu if task and sparsity in (0.0, paper.SPARSITY) else {}
         values, differences = _estimates(runs), _differences(pairs)
         rows.append(Row(method, sparsity, runs, values, differences, p_values, known.get(method)))
@@ -188,16 +189,17 @@ def _compare(
     test_set: str,
     references: Sequence[str],
     gaps: list[str],
-) -> tuple[float, str] | None:
-    """The p-value on a test set over the seeds that both have done, and its signature."""
+) -> tuple[dict[str, float], list[str]] | None:
+    """The p-values on a test set over the seeds that both have done, and their signatures."""
     signature = pairs[0][1].signatures["bleu"]
     try:
         baseline = [rival.translations(test_set) for rival, _ in pairs]
         system = [run.translations(test_set) for _, run in pairs]
-        return paired_bootstrap(baseline, system, references, signature)
+        p_values, signatures = paired_bootstrap(baseline, system, references, signature)
     except (OSError, ValueError) as error:
         gaps.append(f"no p-value of {pairs[0][1].cell.name} and its seeds on {test_set}: {error}")
         return None
+    return p_values, list(signatures.values())
 
 
 def _run_gaps(comparison: Comparison) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
 N_RESAMPLES = 1000
@@ -16,8 +16,8 @@ Outputs = Sequence[Sequence[str]]
 """Translations of a test set, a list of sentences for each seed."""
 
 
-class SeedsTogether(BLEU):
-    """BLEU of several seeds' outputs as one system's, sentence by sentence.
+class _SeedsTogether:
+    """Counts several seeds' outputs as one system's, sentence by sentence.
 
     A hypothesis is a tuple, what each seed made of the sentence. Their n-grams are counted
     together, so that a resampled sentence brings along all of its translations. To resample
@@ -27,17 +27,23 @@ class SeedsTogether(BLEU):
     def _extract_corpus_statistics(
         self, hypotheses: Sequence[tuple[str, ...]], references: Sequence[Sequence[str]]
     ) -> list[list[int]]:
-        seeds = zip(*hypotheses, strict=True)
-        counts = [
-            super(SeedsTogether, self)._extract_corpus_statistics(h, references) for h in seeds
-        ]
+        one_seed: Any = super()._extract_corpus_statistics
+        counts = [one_seed(lines, references) for lines in zip(*hypotheses, strict=True)]
         return np.sum(counts, axis=0).tolist()  # type: ignore[no-any-return]
+
+
+class BLEUOfSeeds(_SeedsTogether, BLEU):
+    """BLEU of all seeds' outputs as one text."""
+
+
+class CHRFOfSeeds(_SeedsTogether, CHRF):
+    """chrF of all seeds' outputs as one text."""
 
 
 def paired_bootstrap(
     baseline: Outputs, system: Outputs, references: Sequence[str], signature: str
-) -> tuple[float, str]:
-    """Test the difference in BLEU by sacreBLEU's paired bootstrap with 1,000 resamples.
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Test the differences in BLEU and chrF by sacreBLEU's paired bootstrap, 1,000 resamples.
 
     One test spans all seeds: sentences are resampled, each with the outputs of all its seeds, of
     which the baseline has the same as the system. The spread between seeds does not enter: it is
@@ -50,10 +56,11 @@ def paired_bootstrap(
         baseline: Outputs to compare with.
         system: Outputs of the same seeds, in the same order.
         references: A reference for each sentence.
-        signature: sacreBLEU's signature of the scores, which names the tokenizer.
+        signature: sacreBLEU's signature of the BLEU scores, which names the tokenizer.
 
     Returns:
-        The two-sided p-value, in (0, 1], and the test's signature.
+        The two-sided p-values, in (0, 1], and the test's signatures, each by ``"bleu"`` and
+        ``"chrf"``.
 
     Raises:
         ValueError: If there are no seeds, or numbers of seeds or sentences differ.
@@ -66,12 +73,14 @@ def paired_bootstrap(
     lengths = {len(lines) for lines in (*baseline, *system, references)}
     if len(lengths) > 1:
         raise ValueError(f"outputs and references differ in sentences: {sorted(lengths)}")
-    named = [("baseline", _by_sentence(baseline)), ("system", _by_sentence(system))]
-    metric: Any = SeedsTogether(tokenize=_tokenizer(signature), force=True)
-    test = PairedTest(named, {"BLEU": metric}, [references], "bs", N_RESAMPLES)
-    signatures, results = test()
+    named: Any = [("baseline", _by_sentence(baseline)), ("system", _by_sentence(system))]
+    bleu = BLEUOfSeeds(tokenize=_tokenizer(signature), force=True)
+    metrics: Any = {"BLEU": bleu, "chrF2": CHRFOfSeeds()}
+    signatures, results = PairedTest(named, metrics, [references], "bs", N_RESAMPLES)()
+    names = {"bleu": "BLEU", "chrf": "chrF2"}  # what sacreBLEU calls them by their parameters
     same = named[0][1] == named[1][1]
-    return 1.0 if same else float(results["BLEU"][1].p_value), str(signatures["BLEU"])
+    p_values = {k: 1.0 if same else float(results[v][1].p_value) for k, v in names.items()}
+    return p_values, {k: str(signatures[v]) for k, v in names.items()}
 
 
 def _by_sentence(outputs: Outputs) -> list[tuple[str, ...]]:

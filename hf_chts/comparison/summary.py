@@ -71,8 +71,8 @@ def _notes(comparison: Comparison, found: Findings) -> list[str]:
         "mean ± standard error over the seeds that are done; without ± there is one seed",
         f"- {found.baseline}: less {found.baseline} of the same seed, which has the same data "
         "order and first weights; mean ± standard error over the seeds that both have done",
-        "p: how often the choice of test sentences alone would make a difference in BLEU to "
-        f"{found.baseline} this large; two-sided, sacreBLEU's paired bootstrap, 1,000 resamples "
+        "p: how often the choice of test sentences alone would make a difference in BLEU or chrF "
+        f"to {found.baseline} this large; two-sided, sacreBLEU's paired bootstrap, 1,000 resamples "
         "of the sentences, each with its translations by all seeds that both have done. The "
         "spread between seeds is in ±, not in p, and p is not corrected for the number of rows",
         *_signature_notes(found),

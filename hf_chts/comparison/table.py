@@ -79,7 +79,8 @@ def comma_separated(findings: Findings, test_sets: Sequence[str]) -> str:
     differing = dict.fromkeys(name for row in findings.rows for name in row.differences)
     head = ["method", "sparsity", "seeds_asked", "seeds_done"]
     head += _with_errors(names) + _with_errors(f"{name}/difference" for name in differing)
-    head += [*(f"p_value/{test_set}" for test_set in test_sets), "paper_bleu"]
+    tested = [f"{score}/{test_set}" for test_set in test_sets for score in ("bleu", "chrf")]
+    head += [*(f"p_value/{score}" for score in tested), "paper_bleu"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
@@ -89,7 +90,7 @@ def comma_separated(findings: Findings, test_sets: Sequence[str]) -> str:
         writer.writerow(
             [row.method, row.sparsity, len(row.runs), len(row.done)]
             + [x for e in known for x in ((e.mean, e.standard_error) if e else (None, None))]
-            + [*(row.p_values.get(test_set) for test_set in test_sets), row.paper_bleu]
+            + [*map(row.p_values.get, tested), row.paper_bleu]
         )
     return text.getvalue()
 
@@ -100,17 +101,13 @@ def _with_errors(names: Iterable[str]) -> list[str]:
 
 def _scores(findings: Findings, test_set: str) -> Section:
     """The scores of one test set."""
-
-    def p_value(row: Row) -> str:
-        p = row.p_values.get(test_set)
-        return NOTHING if p is None else f"{p:.3f}"
-
     columns: list[Cells] = [
         ("seeds", lambda row: row.seeds),
         ("BLEU", _estimate(f"bleu/{test_set}")),
         (f"- {findings.baseline}", _difference(f"bleu/{test_set}")),
-        ("p", p_value),
+        ("p", _p_value(f"bleu/{test_set}")),
         ("chrF", _estimate(f"chrf/{test_set}")),
+        ("p of chrF", _p_value(f"chrf/{test_set}")),
         ("BLEU lower-cased", _estimate(f"paper_bleu/{test_set}")),
     ]
     if findings.task is not None and test_set == findings.task.test_set:
@@ -144,6 +141,15 @@ def _difference(name: str, digits: int = 2) -> Callable[[Row], str]:
     def text(row: Row) -> str:
         value = row.differences.get(name)
         return NOTHING if value is None else _with_error(value, digits, sign="+")
+
+    return text
+
+
+def _p_value(name: str) -> Callable[[Row], str]:
+    """How likely chance makes the difference."""
+
+    def text(row: Row) -> str:
+        return _number(row.p_values.get(name), digits=3)
 
     return text
 

@@ -2,11 +2,11 @@
 
 import pytest
 from made_up_comparison import REFERENCES, translations
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
 from hf_chts.comparison.grid import Cell
-from hf_chts.comparison.significance import SeedsTogether, paired_bootstrap
+from hf_chts.comparison.significance import BLEUOfSeeds, CHRFOfSeeds, paired_bootstrap
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 
@@ -15,34 +15,39 @@ def outputs(method, seeds=(1, 2, 3)):
     return [translations(Cell(method, 0.9, seed)) for seed in seeds]
 
 
-def p_value(baseline, system):
+def p_values(baseline, system):
     return paired_bootstrap(baseline, system, REFERENCES, SIGNATURE)[0]
 
 
 def test_the_same_output_is_no_difference() -> None:
-    assert p_value(outputs("chts"), outputs("chts")) == 1
+    assert p_values(outputs("chts"), outputs("chts")) == {"bleu": 1, "chrf": 1}
 
 
 def test_methods_of_equal_quality_do_not_differ() -> None:
-    assert p_value(outputs("chts"), outputs("rigl")) > 0.05
+    assert min(p_values(outputs("chts"), outputs("rigl")).values()) > 0.05
 
 
 def test_a_clearly_better_method_differs_both_ways() -> None:
-    assert p_value(outputs("set"), outputs("chts")) == pytest.approx(1 / 1001)
-    assert p_value(outputs("chts"), outputs("set")) == pytest.approx(1 / 1001)
+    for pair in (("set", "chts"), ("chts", "set")):
+        found = p_values(*map(outputs, pair))
+        assert found == pytest.approx({"bleu": 1 / 1001, "chrf": 1 / 1001})
 
 
 def test_one_seed_is_sacrebleus_own_test() -> None:
-    (baseline,), (system,) = outputs("chts", [1]), outputs("dense", [1])
+    """On sentences of their own they differ by chance, so the p-values are between 0 and 1."""
+    (baseline,), (system,) = outputs("chts", [1]), outputs("rigl", [2])
     named = [("baseline", baseline), ("system", system)]
-    _, found = PairedTest(named, {"BLEU": BLEU()}, [REFERENCES], "bs", 1000)()
-    assert p_value([baseline], [system]) == found["BLEU"][1].p_value
+    metrics = {"bleu": BLEU(), "chrf": CHRF()}
+    _, found = PairedTest(named, metrics, [REFERENCES], "bs", 1000)()
+    bleu, chrf = found["BLEU"][1].p_value, found["chrF2"][1].p_value
+    assert p_values([baseline], [system]) == {"bleu": bleu, "chrf": chrf}
+    assert 0.01 < bleu != chrf > 0.01
 
 
 def test_a_seed_counted_twice_is_no_further_evidence() -> None:
     """Resampled one by one, twice the sentences would make small differences significant."""
     (baseline,), (system,) = outputs("chts", [1]), outputs("rigl", [2])
-    assert p_value([baseline] * 4, [system] * 4) == p_value([baseline], [system])
+    assert p_values([baseline] * 4, [system] * 4) == p_values([baseline], [system])
 
 
 def test_seeds_count_together() -> None:
@@ -50,22 +55,24 @@ def test_seeds_count_together() -> None:
     by_seed = outputs("set")
     long = [line for lines in by_seed for line in lines]
     by_sentence = list(zip(*by_seed, strict=True))
-    metric = SeedsTogether(tokenize="13a")
-    counts = metric._extract_corpus_statistics(by_sentence, [REFERENCES])
-    whole = BLEU().corpus_score(long, [REFERENCES * 3]).score
-    assert metric._aggregate_and_compute(counts).score == pytest.approx(whole)
+    for metric, plain in ((BLEUOfSeeds(tokenize="13a"), BLEU()), (CHRFOfSeeds(), CHRF())):
+        counts = metric._extract_corpus_statistics(by_sentence, [REFERENCES])
+        whole = plain.corpus_score(long, [REFERENCES * 3]).score
+        assert metric._aggregate_and_compute(counts).score == pytest.approx(whole)
 
 
 def test_the_signature_names_resamples_and_seed() -> None:
     _, signature = paired_bootstrap(outputs("set"), outputs("chts"), REFERENCES, SIGNATURE)
-    assert signature.startswith("nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|")
+    start = "nrefs:1|bs:1000|seed:12345|case:mixed|"
+    assert signature["bleu"].startswith(start + "eff:no|tok:13a|")
+    assert signature["chrf"].startswith(start + "eff:yes|nc:6|nw:0|")
 
 
 def test_the_tokenizer_is_that_of_the_scores() -> None:
     """Also where the signature goes on with a version, as that of ``ja-mecab`` does."""
     chinese = SIGNATURE.replace("tok:13a", "tok:zh-1.0")
     _, signature = paired_bootstrap([["我喜欢你"]], [["我爱你"]], ["我爱你"], chinese)
-    assert "|tok:zh|" in signature
+    assert "|tok:zh|" in signature["bleu"]
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,8 @@ def test_csv_round_trip(folder, shown) -> None:
             assert (float(error) if error else None) == value.standard_error
         for name, value in row.differences.items():
             assert float(found[f"{name}/difference"]) == value.mean
-        p = found["p_value/test2016"]
-        assert (float(p) if p else None) == row.p_values.get("test2016")
+        p = found["p_value/bleu/test2016"]
+        assert (float(p) if p else None) == row.p_values.get("bleu/test2016")
     assert rows[1]["bleu/test2016"] == ""
 
 
@@ -170,7 +170,7 @@ def test_an_unknown_baseline_is_refused(folder) -> None:
 
 def p_values(folder, baseline):
     rows = findings(read_comparison(folder), baseline).rows
-    return {(row.method, row.sparsity): row.p_values.get("test2016") for row in rows}
+    return {(row.method, row.sparsity): row.p_values.get("bleu/test2016") for row in rows}
 
 
 def test_a_sparse_baseline_is_compared_at_its_sparsity(tmp_path) -> None:
@@ -242,7 +242,8 @@ def test_pipes_and_line_breaks_do_not_break_the_table() -> None:
 
 def test_an_empty_csv_has_its_head() -> None:
     head = comma_separated(Findings([], "dense", None, {}, []), ["t"])
-    assert head == "method,sparsity,seeds_asked,seeds_done,p_value/t,paper_bleu\n"
+    p_values = "p_value/bleu/t,p_value/chrf/t"
+    assert head == f"method,sparsity,seeds_asked,seeds_done,{p_values},paper_bleu\n"
 
 
 def recipe_with(tmp_path, *overrides):
