@@ -78,7 +78,8 @@ def measure(name: str, where: str, layers: str, draws: int, console: Console) ->
         for row in rows
     ]
     shapes = [mask.shape for mask in masks.values()]
-    if all(a[0] == b[1] for a, b in itertools.pairwise(shapes)):  # a chain of layers
+    in_a_row = "@" not in where  # those of a Transformer's run are side by side, too
+    if in_a_row and all(a[0] == b[1] for a, b in itertools.pairwise(shapes)):
         paths = hub_paths(list(masks.values()))
         value = None if isinstance(paths, Undefined) else paths.enrichment
         extra = {"null": "", "null_mean": None, "z_score": None}
@@ -153,6 +154,7 @@ def figure(rows: list[dict]) -> Figure:
         panel.set_title(name.replace("_", " "), fontsize=9)
         panel.set_xlabel(KNOWN[name].unit, fontsize=7)
         panel.tick_params(axis="x", labelsize=7)
+        panel.locator_params(axis="x", nbins=6)
     return drawing
 
 
@@ -162,7 +164,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("networks", nargs="+", metavar="NAME=MASKS")
     parser.add_argument("--draws", type=int, default=5, help="random layers of each null model")
-    parser.add_argument("--layers", default="", help="only layers whose name has this in it")
+    parser.add_argument("--layers", default="", help="regular expression in their names")
     args = parser.parse_args()
     named = [text.partition("=")[::2] for text in args.networks]
     console = Console(stderr=True)
