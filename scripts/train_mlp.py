@@ -1,6 +1,6 @@
 """Train sparse multilayer perceptrons on MNIST or Fashion-MNIST by a plain PyTorch loop.
 
-Usage: python scripts/train_mlp.py DATA_FOLDER [--methods dense,static,set,rigl,cht,chts,chtss]
+Usage: python scripts/train_mlp.py DATA_FOLDER [--methods dense,static,set,...]
     [--sparsity 0.99,0.999] [--seeds 1,2,3] [--epochs 20] [--output runs/mlp]
 
 DATA_FOLDER holds the four IDX files, gzipped. Every finished run is one line of
@@ -34,7 +34,7 @@ RATE = 0.1
 """Learning rate of SGD, falling linearly to a hundredth: the paper's 0.025 at 32, scaled."""
 
 WEIGHT_DECAY, MOMENTUM = 5e-4, 0.9
-METHODS = ("dense", "static", "set", "rigl", "cht", "chts", "chtss")
+METHODS = "dense,static,set,rigl,cht,chts,chts_random,hebbian,chtss"
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def main() -> None:
     """Run what is not done yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--sparsity", default="0.99,0.999")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--epochs", type=int, default=20)
