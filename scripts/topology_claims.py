@@ -164,7 +164,8 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("networks", nargs="+", metavar="NAME=MASKS")
     parser.add_argument("--draws", type=int, default=5, help="random layers of each null model")
-    parser.add_argument("--layers", default="", help="regular expression in their names")
+    layers = "regular expression that the names of layers have in them"
+    parser.add_argument("--layers", default="", help=layers)
     args = parser.parse_args()
     named = [text.partition("=")[::2] for text in args.networks]
     console = Console(stderr=True)

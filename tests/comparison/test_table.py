@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hf_chts.comparison import paper
 from hf_chts.comparison.results import read_comparison
-from hf_chts.comparison.rows import Estimate, Findings, findings
+from hf_chts.comparison.rows import Estimate, Findings, Row, findings
 from hf_chts.comparison.summary import summarise
 from hf_chts.comparison.table import Section, comma_separated, markdown, sections, terminal
 from hf_chts.translation.recipe import load_recipe
@@ -88,6 +88,16 @@ def test_rows_of_the_test_set(lines) -> None:
     assert chts[:5] == ["chts", "90%", "1 of 3, 1 diverged, 1 unfinished", "31.00", "+0.00"]
 
 
+def test_each_score_has_its_own_p_value() -> None:
+    row = Row("set", 0.9, [], {}, {}, {"bleu/t": 0.25, "chrf/t": 0.5}, None)
+    found = Findings([row], "dense", None, {}, [])
+    scores = sections(found, ["t"])[0]
+    shown = dict(zip(scores.head, scores.body[0], strict=True))
+    assert (shown["p"], shown["p of chrF"]) == ("0.250", "0.500")
+    (written,) = csv.DictReader(io.StringIO(comma_separated(found, ["t"])))
+    assert (written["p_value/bleu/t"], written["p_value/chrf/t"]) == ("0.25", "0.5")
+
+
 def test_costs(lines) -> None:
     found = tables(lines)
     loss, cost = found["Loss and topology"], found["Size and cost"]
@@ -145,8 +155,9 @@ def test_csv_round_trip(folder, shown) -> None:
             assert (float(error) if error else None) == value.standard_error
         for name, value in row.differences.items():
             assert float(found[f"{name}/difference"]) == value.mean
-        p = found["p_value/bleu/test2016"]
-        assert (float(p) if p else None) == row.p_values.get("bleu/test2016")
+        for score in ("bleu/test2016", "chrf/test2016"):
+            p = found[f"p_value/{score}"]
+            assert (float(p) if p else None) == row.p_values.get(score)
     assert rows[1]["bleu/test2016"] == ""
 
 
