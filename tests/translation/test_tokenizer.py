@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CODES
 
-from hf_chts.translation.tokenizer import TokenizerPair, train_tokenizer
+from hf_chts.translation.tokenizer import SPECIALS, TokenizerPair, train_tokenizer
 
 EN = ["a man sits on the bench .", "the dog runs", "two men , one dog", "a bench in the park"] * 3
 DE = ["ein Mann sitzt auf der Bank .", "der Hund läuft", "zwei Männer , ein Hund", "eine Bank"] * 3
@@ -59,6 +59,23 @@ def test_round_trip(kind: str, words: list[str]) -> None:
     text = " ".join(words)
     pair = joint(kind)
     assert pair.decode(pair.source_ids([text])) == [unicodedata.normalize("NFKC", text)]
+
+
+RAW = ["the dog runs.", "two men, one dog.", 'a "dog" runs...', "the man's dog, a well-fed dog."] * 9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_word_has_the_same_token_before_punctuation_as_elsewhere(kind: str) -> None:
+    tokenizer = train_tokenizer(RAW, 80, kind)
+    learned = [token for token in tokenizer.get_vocab() if token not in SPECIALS]
+    assert any(len(token) > 1 for token in learned)
+    for token in learned:
+        marks = [not character.isalpha() for character in token.replace("▁", "")]
+        assert all(marks) or not any(marks), token
+    alone, before_a_stop = (tokenizer(text)["input_ids"] for text in ("a dog", "a dog."))
+    assert before_a_stop[: len(alone) - 1] == alone[:-1]
+    for text in RAW:
+        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
 @pytest.mark.parametrize("kind", KINDS)
