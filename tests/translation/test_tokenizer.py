@@ -61,7 +61,12 @@ def test_round_trip(kind: str, words: list[str]) -> None:
     assert pair.decode(pair.source_ids([text])) == [unicodedata.normalize("NFKC", text)]
 
 
-RAW = ["the dog runs.", "two men, one dog.", 'a "dog" runs...', "the man's dog, a well-fed dog."] * 9
+RAW = [
+    "the dog runs.",
+    "two men, one dog.",
+    'a "dog" runs...',
+    "the man's dog, a well-fed dog.",
+] * 9
 
 
 @pytest.mark.parametrize("kind", KINDS)
