@@ -15,8 +15,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+from transformers.generation import GenerateBeamEncoderDecoderOutput
 
 from hf_chts.translation.beam_states import BeamStates
+
+# what ``generate`` calls a cache: Transformers 5.24 changed the name, and warns of the older one
+CACHE_ARGUMENT = (
+    "cache" if hasattr(GenerateBeamEncoderDecoderOutput, "cache") else "past_key_values"
+)
 
 
 class BeamCache(EncoderDecoderCache):

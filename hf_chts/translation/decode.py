@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from hf_chts.engine.ranks import gather_over_ranks, own_rank, world_size
 from hf_chts.translation.batches import pack, pad
-from hf_chts.translation.beam_cache import BeamCache
+from hf_chts.translation.beam_cache import CACHE_ARGUMENT, BeamCache
 from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.tokenizer import TokenizerPair
 
@@ -98,7 +98,7 @@ def _generate(model: Any, rows: list[list[int]], pad_id: int, search: dict[str, 
     limit = limit if positions is None else min(limit, positions - 1)
     search = {**search, **_suppressed(getattr(model, "generation_config", None))}
     if search["num_beams"] > 1 and _takes_beam_cache(model):
-        search["past_key_values"] = BeamCache(limit + 1, search["num_beams"])
+        search[CACHE_ARGUMENT] = BeamCache(limit + 1, search["num_beams"])
     return model.generate(
         input_ids=inputs.to(model.device),
         attention_mask=mask.to(model.device),

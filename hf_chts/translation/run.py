@@ -32,6 +32,13 @@ from hf_chts.translation.sizes import Sizes
 from hf_chts.translation.tokenizer import TokenizerPair
 from hf_chts.translation.training import TranslationTrainer
 
+# the name that does not warn: Transformers changed it and keeps the older one for a while
+_CHECKPOINTING = (
+    "activation_checkpointing"
+    if hasattr(Seq2SeqTrainingArguments, "activation_checkpointing")
+    else "gradient_checkpointing"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -165,7 +172,7 @@ def _training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
         weight_decay=training.weight_decay,
         max_grad_norm=training.clip,
         bf16=training.precision == "bf16",
-        gradient_checkpointing=training.gradient_checkpointing,
+        **{_CHECKPOINTING: training.gradient_checkpointing},
         eval_strategy="steps",
         eval_steps=training.evaluate_every,
         save_strategy="steps",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from families import FAMILIES, LENGTH, VOCABULARY
 
-from hf_chts.translation.beam_cache import BeamCache
+from hf_chts.translation.beam_cache import CACHE_ARGUMENT, BeamCache
 from hf_chts.translation.decode import _takes_beam_cache as takes_beam_cache
 
 SEQ2SEQ = [name for name, family in FAMILIES.items() if not family.causal]
@@ -41,7 +41,7 @@ def test_beam_search_finds_the_same(name, beams) -> None:
     expected = generate(model, beams)
     parents = expected.beam_indices[:, 1:]
     assert (parents.diff(dim=1) != 0).any()  # beams changed places
-    found = generate(model, beams, past_key_values=BeamCache(NEW + 1, beams))
+    found = generate(model, beams, **{CACHE_ARGUMENT: BeamCache(NEW + 1, beams)})
     assert torch.equal(found.sequences, expected.sequences)
     torch.testing.assert_close(found.sequences_scores, expected.sequences_scores)
 
@@ -75,13 +75,13 @@ def test_another_number_of_beams_is_refused(beams, other) -> None:
     model = FAMILIES["marian"].make().eval()
     says = f"is for {other} beams a sentence, and the {5 * beams} rows it got are not that: give"
     with pytest.raises(ValueError, match=says):
-        generate(model, beams, past_key_values=BeamCache(NEW + 1, beams=other))
+        generate(model, beams, **{CACHE_ARGUMENT: BeamCache(NEW + 1, beams=other)})
 
 
 def test_too_little_room_is_refused() -> None:
     model = FAMILIES["marian"].make().eval()
     with pytest.raises(ValueError, match="room for 4 tokens a sentence and got 5: make it with"):
-        generate(model, 2, past_key_values=BeamCache(4, beams=2))
+        generate(model, 2, **{CACHE_ARGUMENT: BeamCache(4, beams=2)})
 
 
 def test_the_source_is_kept_once_a_sentence_and_stays_in_order() -> None:
