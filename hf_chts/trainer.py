@@ -18,7 +18,6 @@ from hf_chts.engine.layer_memory import memories
 from hf_chts.engine.parameter_groups import separate_sparse_groups
 from hf_chts.engine.ranks import average_gradients, broadcast_layers, keep_from_ddp, world_size
 from hf_chts.engine.telemetry import LayerUpdate, summary
-from hf_chts.layers.dropout import faster_dropout
 from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.network.linears import scaled_layers
 from hf_chts.safe_saving import (
@@ -34,6 +33,7 @@ from hf_chts.safe_saving import (
 from hf_chts.topology import Topology
 from hf_chts.training.compiling import is_compiled, uncompiled
 from hf_chts.training.evolving import EvolveTopology
+from hf_chts.training.faster_step import faster_functions
 from hf_chts.training.finite import refuse_bad_number, refuse_bad_weights
 from hf_chts.training.head_loss import deferred_head
 from hf_chts.training.loss import LabelSmoothedLoss, shifted
@@ -138,10 +138,10 @@ class _SparseTraining:
         return loss
 
     def _way_to_run(self, model: Any, step: int) -> contextlib.AbstractContextManager[Any]:
-        """The native dropout for models as written; compiled ones, uncompiled at updates."""
+        """Quicker functions for models as written; compiled ones, uncompiled at updates."""
         if is_compiled(model):
             return uncompiled() if self.topology.is_due(step) else contextlib.nullcontext()
-        return faster_dropout()
+        return faster_functions()
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
         norm = self._get_grad_norm(model)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import contextlib
 from typing import Any
 
 import torch
@@ -14,15 +12,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from hf_chts.layers.kernels import native_dropout
+from hf_chts.layers.stand_in import stands_in
 
 _LEVELS = 1 << 16
 _torch_dropout = functional.dropout
-_lock = threading.Lock()
-_n_inside = 0
 
 
-@contextmanager
-def faster_dropout() -> Iterator[None]:
+def faster_dropout() -> contextlib.AbstractContextManager[None]:
     """A context in which ``torch.nn.functional.dropout`` on CPUs runs in the native kernel.
 
     torch draws one double per number from one serial generator; here a hash of a seed and the
@@ -34,21 +30,8 @@ def faster_dropout() -> Iterator[None]:
 
     What the kernel cannot take goes to torch: other devices and types, ``inplace``, a probability
     that rounds to 0 or 1, models under ``torch.compile``. Without a binary all of it does.
-
-    The function is exchanged in its module, for all threads, while someone is in the context: a
-    ``TorchFunctionMode`` does not reach checkpointed blocks that a backward pass runs again.
     """
-    global _n_inside
-    with _lock:
-        _n_inside += 1
-        functional.dropout = _dropout
-    try:
-        yield
-    finally:
-        with _lock:
-            _n_inside -= 1
-            if _n_inside == 0:
-                functional.dropout = _torch_dropout
+    return stands_in("dropout", _dropout)
 
 
 def _dropout(
