@@ -1,12 +1,14 @@
 """Time and memory of a whole training step: a sparse Marian beside the same model dense.
 
-Three sides live in one process and take turns, so that a noisy machine slows all: the dense model
-as Transformers and torch train it, the dense model in ``hf_chts.faster_step``, and the sparse model
-in it, as the trainers do. The ratio of a turn is dense / sparse, and medians are shown. Peak memory
-is measured in a fresh process for each. "held": weights, gradients, Adam's moments and all indices
-of the sparse layers, as a share of what the same layers hold when dense.
+All sides live in one process and take turns, so that a noisy machine slows all: the dense model as
+Transformers and torch train it, the dense model in ``hf_chts.faster_step``, and the sparse model in
+it, as the trainers do; each in float32 and under bfloat16 autocast. The ratio of a turn is dense /
+sparse of the same precision, and medians are shown. Peak memory is measured in a fresh process for
+each. "held": weights, gradients, Adam's moments and all indices of the sparse layers, as a share of
+what the same layers hold when dense.
 
-    python scripts/bench_step.py [--ffn 1024 2048] [--tokens 1024] [--sparsity 0.9] [--json FILE]
+    python scripts/bench_step.py [--ffn 1024 2048] [--precision fp32 bf16] [--tokens 1024]
+        [--sparsity 0.9] [--turns 9] [--json FILE]
 """
 
 from __future__ import annotations
@@ -57,44 +59,61 @@ def make(ffn: int, sparsity: float | None) -> tuple[Any, torch.optim.Optimizer]:
     return model, torch.optim.AdamW(model.parameters(), 1e-4, fused=True)  # the trainers' own
 
 
-def step(model: Any, optimizer: torch.optim.Optimizer, tokens: int, faster: bool) -> float:
+def step(
+    model: Any, optimizer: torch.optim.Optimizer, tokens: int, faster: bool, precision: str
+) -> float:
     """One training step on random sentences; its seconds."""
     shape = (tokens // SENTENCE, SENTENCE)
     source, target = torch.randint(3, VOCABULARY, (2, *shape))
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     start = time.perf_counter()
     if faster:
         with hf_chts.faster_step(model):
-            outputs = model(input_ids=source, decoder_input_ids=target)
-            LabelSmoothedLoss(0.1)(outputs, target).backward()
+            with autocast:
+                outputs = model(input_ids=source, decoder_input_ids=target)
+                loss = LabelSmoothedLoss(0.1)(outputs, target)
+            loss.backward()
     else:
-        logits = model(input_ids=source, decoder_input_ids=target).logits
-        flat = logits.view(-1, VOCABULARY)
-        torch.nn.functional.cross_entropy(flat, target.view(-1), label_smoothing=0.1).backward()
+        with autocast:
+            logits = model(input_ids=source, decoder_input_ids=target).logits
+            flat = logits.view(-1, VOCABULARY)
+            loss = torch.nn.functional.cross_entropy(flat, target.view(-1), label_smoothing=0.1)
+        loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
     return time.perf_counter() - start
 
 
-def compare(ffn: int, tokens: int, sparsity: float, turns: int) -> dict[str, Any]:
-    """Median seconds of each side, the median ratios, and peak memory."""
-    dense, sparse = make(ffn, None), make(ffn, sparsity)
-    sides = [(dense, False), (dense, True), (sparse, True)]
-    rounds = [[step(*model, tokens, faster) for model, faster in sides] for _ in range(turns + 2)]
-    plain, faster, ours = zip(*rounds[2:], strict=True)
-    return {
-        "ffn": ffn,
-        "tokens": tokens,
-        "sparsity": sparsity,
-        "dense_seconds": statistics.median(plain),
-        "dense_faster_seconds": statistics.median(faster),
-        "sparse_seconds": statistics.median(ours),
-        "ratio": statistics.median(d / s for d, s in zip(plain, ours, strict=True)),
-        "ratio_to_faster": statistics.median(d / s for d, s in zip(faster, ours, strict=True)),
-        "dense_peak_mb": peak_memory(ffn, tokens, None),
-        "sparse_peak_mb": peak_memory(ffn, tokens, sparsity),
-        "held_of_dense": held_of_dense(*sparse),
-    }
+def compare(args: argparse.Namespace, ffn: int) -> list[dict[str, Any]]:
+    """For each precision: median seconds of each side, the median ratios, and peak memory."""
+    dense, sparse = make(ffn, None), make(ffn, args.sparsity)
+    sides = [
+        (*model, args.tokens, faster, precision)
+        for precision in args.precision
+        for model, faster in [(dense, False), (dense, True), (sparse, True)]
+    ]
+    rounds = [[step(*side) for side in sides] for _ in range(args.turns + 2)]
+    times = list(zip(*rounds[2:], strict=True))
+    return [
+        {
+            "ffn": ffn,
+            "precision": precision,
+            "tokens": args.tokens,
+            "sparsity": args.sparsity,
+            "dense_seconds": statistics.median(plain),
+            "dense_faster_seconds": statistics.median(faster),
+            "sparse_seconds": statistics.median(ours),
+            "ratio": statistics.median(d / s for d, s in zip(plain, ours, strict=True)),
+            "ratio_to_faster": statistics.median(d / s for d, s in zip(faster, ours, strict=True)),
+            "dense_peak_mb": peak_memory(ffn, args.tokens, None, precision),
+            "sparse_peak_mb": peak_memory(ffn, args.tokens, args.sparsity, precision),
+            "held_of_dense": held_of_dense(*sparse),
+        }
+        for precision, plain, faster, ours in zip(
+            args.precision, times[::3], times[1::3], times[2::3], strict=True
+        )
+    ]
 
 
 def held_of_dense(model: Any, optimizer: torch.optim.Optimizer) -> float:
@@ -109,19 +128,20 @@ def held_of_dense(model: Any, optimizer: torch.optim.Optimizer) -> float:
     return held / dense
 
 
-def peak_memory(ffn: int, tokens: int, sparsity: float | None) -> float:
+def peak_memory(ffn: int, tokens: int, sparsity: float | None, precision: str) -> float:
     """Megabytes that a fresh process needs for three steps, beyond what it needs to start."""
-    command = [sys.executable, __file__, "--child", str(ffn), str(tokens), str(sparsity or 0)]
+    of_child = [str(ffn), str(tokens), str(sparsity or 0), precision]
+    command = [sys.executable, __file__, "--child", *of_child]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def child(ffn: int, tokens: int, sparsity: float) -> None:
+def child(ffn: int, tokens: int, sparsity: float, precision: str) -> None:
     """The process that :func:`peak_memory` measures."""
     start = memory("VmRSS")
     model, optimizer = make(ffn, sparsity or None)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
     for _ in range(3):
-        step(model, optimizer, tokens, faster=sparsity > 0)
+        step(model, optimizer, tokens, sparsity > 0, precision)
     print(memory("VmHWM") - start)
 
 
@@ -136,33 +156,39 @@ def main() -> None:
     """Measure and show."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--ffn", type=int, nargs="+", default=[1024, 2048])
+    parser.add_argument(
+        "--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"]
+    )
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        ffn, tokens, sparsity = args.child
-        return child(int(ffn), int(tokens), float(sparsity))
-    print(f"Marian 6+6, d 512, vocabulary {VOCABULARY:,}, {args.sparsity:.0%} sparse, fp32, AdamW")
+        ffn, tokens, sparsity, precision = args.child
+        return child(int(ffn), int(tokens), float(sparsity), precision)
+    print(f"Marian 6+6, d 512, vocabulary {VOCABULARY:,}, {args.sparsity:.0%} sparse, AdamW")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}\n")
-    columns = ["ffn", "tokens", "dense s", "faster s", "sparse s", "ratio", "to faster",
-               "peak MB, dense", "sparse", "held"]  # fmt: skip
-    table, rows = Table(*columns), []
-    for ffn in args.ffn:
-        row = compare(ffn, args.tokens, args.sparsity, args.turns)
-        rows.append(row)
+    rows = [row for ffn in args.ffn for row in compare(args, ffn)]
+    Console(width=max(110, Console().width)).print(table_of(rows))
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return None
+
+
+def table_of(rows: list[dict[str, Any]]) -> Table:
+    """A line for each width and precision."""
+    table = Table("ffn", "type", "tokens", "dense s", "faster s", "sparse s", "ratio", "to faster",
+                  "peak MB, dense", "sparse", "held")  # fmt: skip
+    for row in rows:
         table.add_row(
-            str(ffn), str(args.tokens), f"{row['dense_seconds']:.3f}",
+            str(row["ffn"]), row["precision"], str(row["tokens"]), f"{row['dense_seconds']:.3f}",
             f"{row['dense_faster_seconds']:.3f}", f"{row['sparse_seconds']:.3f}",
             f"{row['ratio']:.2f}", f"{row['ratio_to_faster']:.2f}", f"{row['dense_peak_mb']:,.0f}",
             f"{row['sparse_peak_mb']:,.0f}", f"{row['held_of_dense']:.3f}",
         )  # fmt: skip
-    Console(width=max(110, Console().width)).print(table)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    return None
+    return table
 
 
 if __name__ == "__main__":
