@@ -18,7 +18,7 @@ _torch_attention = functional.scaled_dot_product_attention
 def faster_attention() -> contextlib.AbstractContextManager[None]:
     """A context in which attention in bfloat16 on CPUs that trains computes in float32.
 
-    torch's backward pass of it in bfloat16 takes 3 to 20 times as long as in float32, for heads
+    torch's backward pass of it in bfloat16 takes 2 to 16 times as long as in float32, for heads
     of 32 and 64 and 16 to 128 tokens; a whole step of a small model takes twice as long by it.
     Queries, keys and values are widened and the result is narrowed again, so sums are as exact.
 
