@@ -5,11 +5,13 @@ turn is dense / sparse, and medians are shown. The sparse side is the public lay
 reordering of weights and gradients, and bias are all inside.
 
     python scripts/bench_layers.py [--layers 512x512 ...] [--tokens 1024 64] [--density 0.1 ...]
-                                   [--threads N] [--turns 15] [--csr] [--sparselab] [--json FILE]
+                                   [--threads N] [--turns 15] [--bf16] [--csr] [--sparselab]
+                                   [--json FILE]
 
-``--csr`` and ``--sparselab`` take turns, too: their columns are dense / theirs, forward and
-backward together. torch computes the gradient of a CSR matrix densely, for all places of the
-matrix.
+``--bf16``, ``--csr`` and ``--sparselab`` take turns, too: their columns are dense in float32 /
+theirs, forward and backward together. Of ``--bf16`` these are the dense layer under bfloat16
+autocast, the sparse one by its native kernel, and by the dense kernel. torch computes the gradient
+of a CSR matrix densely, for all places of the matrix.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def step(layer: nn.Module, x: Tensor, grad: Tensor) -> tuple[float, float, float
     start = time.perf_counter()
     y = layer(x)
     middle = time.perf_counter()
-    y.backward(grad)
+    y.backward(grad.to(y.dtype))
     end = time.perf_counter()
     layer.zero_grad()
     return middle - start, end - middle, end - start
@@ -75,6 +77,27 @@ def ratios(dense: list[tuple[float, ...]], sparse: list[tuple[float, ...]]) -> l
     """Median over the turns of dense / sparse, for each thing timed."""
     pairs = [[a / b for a, b in zip(d, s, strict=True)] for d, s in zip(dense, sparse, strict=True)]
     return [statistics.median(column) for column in zip(*pairs, strict=True)]
+
+
+class InBfloat16(nn.Module):
+    """A layer under autocast."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs of some tokens, in bfloat16."""
+        with torch.autocast("cpu", torch.bfloat16):
+            y: Tensor = self.layer(x)
+        return y
+
+
+def by_dense_kernel(layer: SparseLinear) -> SparseLinear:
+    """The same links, multiplied as a dense matrix."""
+    twin = SparseLinear(layer.in_features, layer.out_features, layer.nnz, kernel="dense")
+    twin.set_links(layer.positions, layer.values.detach())
+    return twin
 
 
 class CsrLinear(nn.Module):
@@ -103,6 +126,10 @@ def bench_training(out: int, in_: int, tokens: int, density: float, args: Any) -
     """One row of the table of training."""
     dense, sparse = make_pair(out, in_, density)
     others: dict[str, nn.Module] = {}
+    if args.bf16:
+        others["bf16"] = InBfloat16(dense)
+        others["of links"] = InBfloat16(sparse)
+        others["as dense"] = InBfloat16(by_dense_kernel(sparse))
     if args.csr:
         others["torch_csr"] = CsrLinear(sparse)
     if args.sparselab:
@@ -174,6 +201,7 @@ def main() -> None:
     parser.add_argument("--density", nargs="+", type=float, default=[0.05, 0.1, 0.2])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--bf16", action="store_true", help="layers in bfloat16 as well")
     parser.add_argument("--csr", action="store_true", help="torch's own CSR as well")
     parser.add_argument("--sparselab", action="store_true", help="sparselab as well")
     parser.add_argument("--json", type=Path)
