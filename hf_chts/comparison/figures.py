@@ -1,4 +1,4 @@
-"""The figures of a comparison: BLEU against sparsity, and how the validation loss fell."""
+"""The figures of a comparison: quality by sparsity and by weights, and how the loss fell."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def write_figures(directory: Path, rows: Sequence[Row], test_sets: Sequence[str]
         return
     figures = {
         "bleu_by_sparsity": bleu_by_sparsity(done, test_sets),
+        "quality_by_weights": quality_by_weights(done, test_sets),
         "validation_loss": validation_loss(done),
     }
     for name, figure in figures.items():
@@ -79,6 +80,37 @@ def bleu_by_sparsity(rows: Sequence[Row], test_sets: Sequence[str]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
+def quality_by_weights(rows: Sequence[Row], test_sets: Sequence[str]) -> Figure:
+    """Validation loss and BLEU of each row against the weights it trains, with standard errors.
+
+    So a sparse model can be told from a smaller dense one. A method's sparsities are joined.
+
+    Args:
+        rows: Rows with at least one seed done; those whose number of weights is unknown are left
+            out.
+        test_sets: Names of the test sets.
+    """
+    known = [row for row in rows if "trained_weights" in row.values]
+    styles = _styles(rows)
+    measures = {"validation_loss": ("Validation loss", "nats per token")}
+    measures |= {f"bleu/{name}": (f"BLEU on {name}", "BLEU") for name in test_sets}
+    figure = Figure(figsize=(6.8, _height(2.2 * len(measures), len(styles))))
+    panels = figure.subplots(len(measures), squeeze=False, sharex=True)[:, 0]
+    for axes, (measure, (title, unit)) in zip(panels, measures.items(), strict=True):
+        axes.set(title=title, ylabel=unit, xscale="log")
+        for method, style in styles.items():
+            mine = [row for row in known if row.method == method]
+            mine.sort(key=lambda row: row.values["trained_weights"].mean)
+            if mine:
+                weights = [row.values["trained_weights"].mean for row in mine]
+                _points(axes, weights, mine, measure, style | {"markersize": 5})
+    panels[-1].set_xlabel("trained weights, embeddings included")
+    _counts(panels[-1], (1, 1.5, 2, 3, 5, 7))
+    _legend(figure, panels, "outside right upper")
+    return figure
+
+
+@mpl.rc_context(STYLE)
 def validation_loss(rows: Sequence[Row]) -> Figure:
     """Validation loss against steps and against operations, a line of panels for each sparsity.
 
@@ -108,9 +140,7 @@ def validation_loss(rows: Sequence[Row]) -> Figure:
                 first = max(0, int(seen.argmax()) - 1)  # the line comes in from above
                 by_flops.plot(flops[first:], losses[first:], **style)
         by_flops.set_xscale("log")
-        by_flops.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        by_flops.xaxis.set_major_formatter(EngFormatter(sep=""))
-        by_flops.minorticks_off()
+        _counts(by_flops, (1, 2, 5))
     _legend(figure, panels[:, 0], "outside right upper")
     return figure
 
@@ -118,6 +148,13 @@ def validation_loss(rows: Sequence[Row]) -> Figure:
 def _height(panels: float, n_beside: int) -> float:
     """Height of a figure in inches, with room for a legend of so many methods beside its panels."""
     return max(0.8 + panels, 0.3 + 0.21 * n_beside)
+
+
+def _counts(axes: Axes, ticks: Sequence[float]) -> None:
+    """Ticks of a logarithmic axis at these places of each decade, as 1M, 2M, 5M."""
+    axes.xaxis.set_major_locator(LogLocator(subs=ticks))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.minorticks_off()
 
 
 def _mean(row: Row, measure: str) -> float:

@@ -24,8 +24,8 @@ def summarise(directory: Path, *, baseline: str) -> RenderableType:
 
     Into the folder go ``table.md``, ``table.csv`` and ``results.json``, which says what the table
     says and also what each run measured, and with the extra ``analysis`` the figures
-    ``bleu_by_sparsity`` and ``validation_loss``, each as PNG and SVG. Runs that are missing, have
-    failed or diverged are named.
+    ``bleu_by_sparsity``, ``quality_by_weights`` and ``validation_loss``, each as PNG and SVG. Runs
+    that are missing, have failed or diverged are named.
 
     Args:
         directory: Folder of the comparison.

@@ -43,6 +43,7 @@ def a_run(cell, flops=True):
     measures = {
         "bleu/test2016": bleu, "bleu/test2017": bleu - 9, "chrf/test2016": bleu + 24,
         "chrf/test2017": bleu + 17, "validation_loss": curve.min(),
+        "trained_weights": 5.2e5 + 1e6 * (1 - cell.sparsity),
     }  # fmt: skip
     losses = [(int(step), float(y)) for step, y in zip(steps, curve, strict=True)]
     counts = [per_step * int(step) for step in steps] if flops else []

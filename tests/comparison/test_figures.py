@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from made_up_rows import METHODS, a_row, made_up_rows
 
-from hf_chts.comparison.figures import bleu_by_sparsity, validation_loss, write_figures
+from hf_chts.comparison.figures import (
+    bleu_by_sparsity,
+    quality_by_weights,
+    validation_loss,
+    write_figures,
+)
 
 SETS = ["test2016", "test2017"]
 
@@ -63,11 +68,37 @@ def test_one_sparsity_names_its_methods_below() -> None:
 def test_a_long_legend_stays_inside_the_figure() -> None:
     rows = [replace(a_row("rigl", 0.9), method=f"method_{n}") for n in range(30)]
     both = [*rows, *(replace(row, sparsity=0.95) for row in rows)]
-    for figure in (validation_loss(rows), bleu_by_sparsity(both, SETS)):
+    for figure in (
+        validation_loss(rows), bleu_by_sparsity(both, SETS), quality_by_weights(both, SETS)
+    ):  # fmt: skip
         figure.canvas.draw()
         assert len(legend(figure)) == 30
         box = figure.legends[0].get_window_extent()
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+
+
+def test_rows_stand_at_their_weights_and_sparsities_are_joined() -> None:
+    rows = made_up_rows(methods=("dense", "rigl"))
+    figure = quality_by_weights(rows, SETS)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["Validation loss", "BLEU on test2016", "BLEU on test2017"]
+    for axes, measure in zip(
+        figure.axes, ("validation_loss", "bleu/test2016", "bleu/test2017"), strict=True
+    ):
+        drawn = lines(axes)
+        np.testing.assert_allclose(drawn["dense"].get_xdata(), [1.52e6])
+        np.testing.assert_allclose(drawn["rigl"].get_xdata(), [5.4e5, 5.7e5, 6.2e5])
+        mine = [row for row in rows if row.method == "rigl"][::-1]  # denser means heavier
+        means = [row.values[measure].mean for row in mine]
+        np.testing.assert_allclose(drawn["rigl"].get_ydata(), means)
+
+
+def test_rows_of_unknown_weight_are_left_out() -> None:
+    row = a_row("rigl", 0.9)
+    values = {name: value for name, value in row.values.items() if name != "trained_weights"}
+    figure = quality_by_weights([a_row("dense", 0.0), replace(row, values=values)], SETS)
+    figure.canvas.draw()
+    assert legend(figure) == ["dense"]
 
 
 def test_loss_is_drawn_against_steps_and_operations() -> None:
@@ -108,8 +139,8 @@ def test_files_are_written_the_same_again(tmp_path) -> None:
         write_figures(tmp_path / name, rows, SETS)
     written = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert written == [
-        "bleu_by_sparsity.png", "bleu_by_sparsity.svg", "validation_loss.png",
-        "validation_loss.svg",
+        "bleu_by_sparsity.png", "bleu_by_sparsity.svg", "quality_by_weights.png",
+        "quality_by_weights.svg", "validation_loss.png", "validation_loss.svg",
     ]  # fmt: skip
     for name in written:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
@@ -118,7 +149,9 @@ def test_files_are_written_the_same_again(tmp_path) -> None:
 @pytest.mark.parametrize("methods", [("dense",), ("rigl",)])
 def test_one_method_alone(methods) -> None:
     rows = made_up_rows(methods=methods)
-    for figure in (bleu_by_sparsity(rows, SETS), validation_loss(rows)):
+    for figure in (
+        bleu_by_sparsity(rows, SETS), quality_by_weights(rows, SETS), validation_loss(rows)
+    ):  # fmt: skip
         figure.canvas.draw()
         assert legend(figure) == list(methods)
 

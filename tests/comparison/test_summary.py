@@ -74,7 +74,8 @@ def test_everything_is_written(folder, results) -> None:
     names = {path.name for path in folder.iterdir() if path.is_file()}
     assert names == {
         "comparison.json", "table.md", "table.csv", "results.json", "bleu_by_sparsity.png",
-        "bleu_by_sparsity.svg", "validation_loss.png", "validation_loss.svg",
+        "bleu_by_sparsity.svg", "quality_by_weights.png", "quality_by_weights.svg",
+        "validation_loss.png", "validation_loss.svg",
     }  # fmt: skip
     assert [run["state"] for run in results["runs"]] == ["done"] * 4
     assert not any("not measured" in note or "not begun" in note for note in results["notes"])
