@@ -65,8 +65,8 @@ def terminal(parts: Sequence[Section], notes: Sequence[str]) -> RenderableType:
         first, *others = part.head
         longest = max((len(line[0]) for line in part.body), default=0)
         method = Column(first, no_wrap=True, min_width=longest)  # whole, however narrow the rest
-        columns = [method, *(Column(name, justify="right") for name in others)]
-        table = Table(*columns, title=part.title, title_justify="left")
+        rest = (Column(name, justify="right", overflow="fold") for name in others)  # none is cut
+        table = Table(method, *rest, title=part.title, title_justify="left")
         for line in part.body:
             table.add_row(*map(Text, line))
         shown.append(table)

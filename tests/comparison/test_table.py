@@ -133,11 +133,14 @@ def test_the_terminal_shows_all_rows(shown) -> None:
         assert text in shown
 
 
-def test_a_narrow_terminal_shortens_no_method() -> None:
-    part = Section("Size", ["method", *("a long heading",) * 8], [["chts_normalised", *"12345678"]])
+def test_a_narrow_terminal_shortens_no_method_and_no_number() -> None:
+    numbers = [f"{n}1.23" for n in range(1, 9)]
+    part = Section("Size", ["method", *("a long heading",) * 8], [["chts_normalised", *numbers]])
     console = Console(width=60, record=True, file=io.StringIO())
     console.print(terminal([part], []))
-    assert "chts_normalised" in console.export_text()
+    shown = console.export_text()
+    assert "chts_normalised" in shown
+    assert "…" not in shown
 
 
 def test_csv_round_trip(folder, shown) -> None:
