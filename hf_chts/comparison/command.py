@@ -88,7 +88,10 @@ def compare(
 
 
 def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)  # tables lie in a file as they are
+    return console
 
 
 def _list(name: str, text: str, kind: Callable[[str], T], words: str) -> list[T]:

@@ -10,6 +10,7 @@ import pytest
 from tiny_comparisons import write_recipe
 
 from hf_chts import cli
+from hf_chts.comparison import command
 from hf_chts.comparison.folder import ComparisonFolder
 
 
@@ -119,3 +120,10 @@ def test_a_row_keeps_its_settings_for_all_its_runs(compare, folder) -> None:
     assert status == 2
     assert "set-0.9-1 was made with other settings (sparsity.zeta)" in errors
     assert (folder / "tuned" / "comparison.json").read_text() == before
+
+
+def test_tables_in_a_file_are_as_wide_as_they_need(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert command._console().width == 160
+    monkeypatch.setenv("COLUMNS", "200")
+    assert command._console().width == 200
