@@ -19,8 +19,8 @@ def faster_attention() -> contextlib.AbstractContextManager[None]:
     """A context in which attention in bfloat16 on CPUs computes in float32.
 
     torch's backward pass of it in bfloat16 takes 2 to 16 times as long as in float32, for heads
-    of 32 and 64 and 16 to 128 tokens; a whole step of a small model takes twice as long by it.
-    Queries, keys and values are widened and the result is narrowed again, so sums are as exact.
+    of 32 and 64 and 16 to 128 tokens (``scripts/bench_attention.py``). Queries, keys and values
+    are widened and the result is narrowed again, so sums are as exact.
 
     Attention with dropout, of other types, on other devices or under ``torch.compile`` goes to
     torch.
