@@ -158,8 +158,8 @@ def compare(
     model), shallow-decoder (dense, with one decoder layer), and variants that the settings name.
 
     Given again, the command goes on where it was interrupted and leaves finished runs alone; with
-    more methods, sparsities or seeds it extends the comparison. A run that fails is reported;
-    delete its folder in OUTPUT/runs to have it tried again.
+    more methods, sparsities or seeds it extends the comparison. A run that fails is reported, with
+    what to delete to have it tried again.
     """
     from hf_chts.comparison import command
     from hf_chts.translation.recipe import load_recipe
@@ -253,7 +253,8 @@ def methods() -> None:
 def main() -> None:
     """Run the command line; what users can mend is one line on standard error.
 
-    The exit status is then 2, or 3 if training diverged.
+    The exit status is then 2, or 3 if training diverged, or 4 if a file that is there could not be
+    read, or one not be written, as on a full disk: then the same command may succeed later.
     """
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -268,7 +269,10 @@ def main() -> None:
         Console(stderr=True, highlight=False, markup=False, emoji=False).print(
             f"hf-chts: {' '.join(str(error).split())}", style="bold red", soft_wrap=True
         )
-        raise SystemExit(3 if isinstance(error, NotFiniteError) else 2) from None
+        if isinstance(error, NotFiniteError):
+            raise SystemExit(3) from None
+        of_disk = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        raise SystemExit(4 if of_disk else 2) from None
 
 
 def _standard_input() -> list[str]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hf_chts.config import SparsityConfig
-from hf_chts.engine.budget import last_update, link_counts
+from hf_chts.engine.budget import last_update, link_counts, reads
 from hf_chts.engine.captures import ask, complete, forget
 from hf_chts.engine.install import Change, install
 from hf_chts.engine.layer_memory import start_counting
@@ -97,6 +97,7 @@ class Topology:
         self.removal = removal.make(self.config.removal) if self.config.removal else None
         self.regrowth = regrowth.make(self.config.regrowth) if self.config.regrowth else None
         self.decay = removal.make(self.config.decay or self.config.removal or "magnitude")
+        self.reads = reads(self.config)
         scale, base = self.config.learning_rate_scale, self.config.base_density
         self.rates = LearningRates(optimizer, scaled_layers(model, self.config), scale, base)
         heads = head_counts(model) if self.config.head_wise else {}
@@ -113,7 +114,7 @@ class Topology:
     def before_backward(self, step: int) -> None:
         """Get ready for ``step``: learning rates, and what rules read of its backwards."""
         self.rates.scale()
-        ask(self.layers, self._reads if self.is_due(step) else ())
+        ask(self.layers, self.reads if self.is_due(step) else ())
 
     @torch.no_grad()
     def after_step(self, step: int, *, skipped: bool = False) -> list[LayerUpdate]:
@@ -137,11 +138,11 @@ class Topology:
         if self.is_due(step) and not skipped:
             refuse_sharded(self.layers, self.optimizer)
             refuse_foreign_state(self.optimizer, self.layers)
-            complete(self.layers, self._reads)
+            complete(self.layers, self.reads)
             refuse_bad_links(self.layers, self.optimizer, step)
             updates = self._update(step)
         forget(self.layers)
-        ask(self.layers, self._reads if self.is_due(step + 1) else ())
+        ask(self.layers, self.reads if self.is_due(step + 1) else ())
         return updates
 
     def active_neuron_rate(self) -> float | None:
@@ -153,12 +154,6 @@ class Topology:
             return None
         masks = {name: layer.mask for name, layer in self.layers.items()}
         return active_neuron_rate(percolate(masks, self.groups), self.groups)
-
-    @property
-    def _reads(self) -> set[str]:
-        used = [self.removal, self.regrowth]
-        used += [self.decay] if self.config.density_schedule != "constant" else []
-        return {rule.reads for rule in used if rule is not None}
 
     def _progress(self, step: int) -> float:
         return step / self.last_update

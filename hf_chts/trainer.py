@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import Seq2SeqTrainer, Trainer, TrainerState
 
+from hf_chts.engine.budget import density_settles
 from hf_chts.engine.layer_memory import memories
 from hf_chts.engine.parameter_groups import separate_sparse_groups
 from hf_chts.engine.ranks import average_gradients, broadcast_layers, keep_from_ddp, world_size
@@ -179,6 +180,11 @@ class _SparseTraining:
                     logs = {**logs, **callback.take_figures()}
         super().log(logs, *args, **kwargs)
 
+    def _determine_best_metric(self, **kwargs: Any) -> bool:
+        """No checkpoint is the best while the density falls: it has more links than asked for."""
+        settled = density_settles(self.model.sparsity_config, self.state.max_steps)
+        return self.state.global_step >= settled and bool(super()._determine_best_metric(**kwargs))
+
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._saves_to or super()._get_output_dir(trial))
 
@@ -281,12 +287,11 @@ class SparseSeq2SeqTrainer(_SparseTraining, Seq2SeqTrainer):
         return super().evaluation_loop(*args, **kwargs)
 
 
-def _innermost(optimizer: Any) -> torch.optim.Optimizer:
+def _innermost(optimizer: Any) -> Any:
     """The torch optimizer inside accelerate's wrappers."""
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
-    found: torch.optim.Optimizer = optimizer
-    return found
+    return optimizer
 
 
 def _last_whole(folder: Path) -> str:

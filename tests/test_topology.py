@@ -10,7 +10,7 @@ from plain_loop import OPTIMIZERS, Loop, check_moved
 from torch import nn
 
 from hf_chts import SparsityConfig, Topology, sparse_layers, sparsify
-from hf_chts.engine.budget import last_update
+from hf_chts.engine.budget import density_settles, last_update
 
 METHODS = ("static", "set", "rigl", "chts")
 
@@ -130,6 +130,14 @@ def test_last_update(fraction, total, interval, expected) -> None:
     config = SparsityConfig(method="set", stop_fraction=fraction, update_interval=interval)
     assert last_update(config, total) == expected
     assert last_update(SparsityConfig(method="static"), total) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [("dense", 0), ("chts", 0), ("mest", 60), ("gmp", 60), ("chtss", 60)]
+)
+def test_the_step_at_which_the_density_is_the_final_one(method, expected) -> None:
+    config = SparsityConfig(method=method, update_interval=20, stop_fraction=0.75)
+    assert density_settles(config, 100) == expected
 
 
 def final(seed=0, **kwargs):

@@ -189,3 +189,19 @@ def test_a_model_that_is_not_sparse_is_refused(make, tmp_path) -> None:
             model=MarianMTModel(MarianConfig(**SEQ2SEQ)),
             args=Seq2SeqTrainingArguments(str(tmp_path), use_cpu=True, report_to=[]),
         )
+
+
+@pytest.mark.parametrize(("method", "best"), [("granet", 6), ("chtss", 6), ("set", 2)])
+def test_no_checkpoint_is_the_best_while_the_density_falls(method, best, tmp_path) -> None:
+    model = marian(method=method, stop_fraction=0.7)
+    scores = itertools.cycle([3.0, 1.0, 2.0])
+    trainer = trainer_of(
+        model, tmp_path, max_steps=6, eval_strategy="steps", eval_steps=2, save_strategy="steps",
+        save_steps=2, load_best_model_at_end=True, metric_for_best_model="eval_score",
+    )  # fmt: skip
+    trainer.compute_metrics = lambda prediction: {"score": next(scores)}
+    trainer.train()
+    assert trainer.topology.last_update == 4
+    assert trainer.state.best_global_step == best
+    share = 1 - model.sparsity_config.sparsity
+    assert all(x.density == pytest.approx(share, abs=0.01) for x in sparse_layers(model).values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +18,8 @@ from hf_chts.comparison.progress import Progress
 from hf_chts.comparison.settings import check_names, read_settings, refuse_own_rules
 from hf_chts.comparison.summary import summarise
 from hf_chts.config import SparsityConfig
-from hf_chts.translation.data import DataSource, load_pairs
+from hf_chts.translation.bleu import scorers
+from hf_chts.translation.data import DataSource, ParallelText, load_pairs
 from hf_chts.translation.recipe import Recipe
 
 T = TypeVar("T")
@@ -54,6 +56,7 @@ def compare(
 
     Raises:
         ValueError: If anything does not fit, before the first run.
+        ImportError: If a package is missing that the data or the scores take, likewise.
         OSError: If a file cannot be read or written.
     """
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
@@ -65,15 +68,16 @@ def compare(
         SparsityConfig(sparsity=share)  # says so if it is none
     check_names(names, settings)
     refuse_own_rules(recipe)
+    scorers(recipe.data.target_lang)  # says so if their tokenizer is missing
     asked = cells(names, sparsities, _list("seeds", seeds, int, "integers"), settings)
     before = folder.cells()
     baseline = _baseline(baseline, [cell.method for cell in (*before, *asked)])
     recipes_for(recipe, cells([*settings], sparsities, [1], settings), settings)  # all are checked
     same_rows = [cell for cell in before if cell.method in names]
     recipes = recipes_for(recipe, list(dict.fromkeys((*asked, *same_rows))), settings)
-    _read_all_text(recipes.values())
+    texts = _checksums(recipes.values())
     with folder.lock():
-        folder.extend(recipe, settings, sparsities, recipes)
+        folder.extend(recipe, settings, sparsities, recipes, texts)
         wanted = {cell: recipes[cell] for cell in asked}
         with Progress(folder, wanted, _console(stderr=True)) as progress:
             signal = run_all(folder, wanted, progress, jobs=jobs, deadline=deadline)
@@ -115,11 +119,23 @@ def _baseline(name: str | None, rows: Sequence[str]) -> str:
     return name
 
 
-def _read_all_text(recipes: Iterable[Recipe]) -> None:
+def _checksums(recipes: Iterable[Recipe]) -> dict[str, int]:
     """Read every text once, so that a missing or malformed one ends nothing later."""
     sources: dict[DataSource, None] = {}
     for recipe in recipes:
         data = recipe.data
         sources |= dict.fromkeys((data.train, data.validation, *data.test.values()))
-    for source in sources:
-        load_pairs(source)
+    return {_named(source): _checksum(load_pairs(source)) for source in sources}
+
+
+def _named(source: DataSource) -> str:
+    """What a recipe says of a text."""
+    said = {key: value for key, value in vars(source).items() if value is not None}
+    return ", ".join(f"{key}={value}" for key, value in said.items())
+
+
+def _checksum(text: ParallelText) -> int:
+    crc = 0
+    for pair in zip(text.source, text.target, strict=True):
+        crc = zlib.crc32("\n".join(pair).encode(), crc)
+    return crc

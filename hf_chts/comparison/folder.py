@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from hf_chts import __version__
 from hf_chts.comparison.grid import Cell, Settings
 from hf_chts.config import from_mapping
-from hf_chts.safe_saving import write_text
+from hf_chts.methods import METHODS
+from hf_chts.safe_saving import UNFINISHED, write_text
 from hf_chts.translation.recipe import Recipe
 from hf_chts.translation.run_folder import RunFolder, differences
 
@@ -95,7 +96,7 @@ class ComparisonFolder:
             ValueError: If there are other files, or another command is at work.
         """
         found = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
-        foreign = sorted(found - {_LOCK})
+        foreign = sorted(found - {_LOCK, UNFINISHED})
         if self.path.is_file() or (foreign and not self.record.is_file()):
             raise ValueError(
                 f"{self.path} holds other files and no comparison: give a new or empty folder"
@@ -119,6 +120,7 @@ class ComparisonFolder:
         settings: Settings,
         sparsities: Sequence[float],
         recipes: Mapping[Cell, Recipe],
+        texts: Mapping[str, int],
     ) -> None:
         """Add runs to the comparison; nothing is written where one does not belong to it.
 
@@ -127,9 +129,11 @@ class ComparisonFolder:
             settings: What rows change.
             sparsities: Those asked for.
             recipes: The recipe of every run of the rows asked for, also of those there before.
+            texts: Checksums of all parallel texts by what names them.
 
         Raises:
-            ValueError: If the comparison has another recipe, or a run was made by one.
+            ValueError: If the comparison has another recipe, a run was made by one, or a text or
+                the rules of a method have changed since.
         """
         before, plain = self._stored(), yaml.safe_load(recipe.to_yaml())
         differing = set(_differing(before.get("recipe", plain), recipe)) - _PER_RUN
@@ -140,6 +144,10 @@ class ComparisonFolder:
             )
         for cell, asked in recipes.items():
             self._refuse_other(cell, asked)
+        known_texts, known_rules = before.get("texts", {}), before.get("rules", {})
+        rules = {asked.sparsity.method: _rules(asked) for asked in recipes.values()}
+        self._refuse_changed("the text of", texts, known_texts)
+        self._refuse_changed("the rules of method", rules, known_rules)
         grid = dict.fromkeys((*self.cells(), *recipes))
         rows = {cell.method for cell in recipes}
         others = {row: c for row, c in before.get("settings", {}).items() if row not in rows}
@@ -152,6 +160,8 @@ class ComparisonFolder:
             "seeds": sorted({cell.seed for cell in grid}),
             "cells": [asdict(cell) for cell in grid],
             "settings": others | {row: c for row, c in settings.items() if row in rows},
+            "rules": known_rules | rules,
+            "texts": known_texts | texts,
             "recipe": plain,
         }
         write_text(self.record, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -166,6 +176,14 @@ class ComparisonFolder:
         except (ValueError, AttributeError):
             pass
         raise ValueError(f"{self.record} is damaged: put it back, or give another folder")
+
+    def _refuse_changed(self, what: str, now: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+        changed = [name for name in now if known.get(name, now[name]) != now[name]]
+        if changed:
+            raise ValueError(
+                f"{what} {', '.join(changed)} has changed since {self.path} was begun: its results "
+                "would not be comparable; put back what has changed, or give another folder"
+            )
 
     def _refuse_other(self, cell: Cell, asked: Recipe) -> None:
         folder = self.run(cell)
@@ -184,3 +202,8 @@ def _differing(before: Any, asked: Recipe) -> list[str]:
     """Settings that differ; one that an older version did not know has its default there."""
     stored = from_mapping(Recipe, before).to_yaml()
     return differences(yaml.safe_load(stored), yaml.safe_load(asked.to_yaml()))
+
+
+def _rules(recipe: Recipe) -> Any:
+    """What the method of a recipe is, as JSON has it."""
+    return json.loads(json.dumps(METHODS[recipe.sparsity.method].settings))

@@ -23,6 +23,9 @@ from hf_chts.translation.recipe import Recipe
 
 _LOOK_EVERY_SECONDS = 0.2
 
+_OF_DISK = 4
+"""Exit status of ``hf-chts train`` where the disk was full, or failed."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -50,7 +53,8 @@ def run_all(
     """Bring runs to their end, in order; those that are done or have failed are left alone.
 
     A run that was interrupted goes on from its last checkpoint. One that fails is recorded, and
-    the others go on. When time is up, or at SIGINT and SIGTERM, processes are ended; what they did
+    the others go on; one that is killed, or meets a full disk, is left for the next call to go on
+    with. When time is up, or at SIGINT and SIGTERM, processes are ended; what they did
     since their last checkpoint is lost.
 
     Args:
@@ -64,7 +68,10 @@ def run_all(
         The signal that ended it; 0 if there was none.
     """
     gpus = visible_gpus()
-    waiting = [cell for cell in recipes if folder.state(cell) in ("new", "begun")]
+    states = {cell: folder.state(cell) for cell in recipes}
+    waiting = [cell for cell, state in states.items() if state in ("new", "begun")]
+    for cell in (cell for cell, state in states.items() if state == "done"):
+        _forget_checkpoints(folder, cell)  # a command that was killed may have left them
     running: list[Job] = []
     with _signals() as received:
         try:
@@ -140,14 +147,22 @@ def _settle(folder: ComparisonFolder, job: Job, progress: Progress) -> None:
     job.process.communicate()  # closes the pipe
     cell, status = job.cell, job.process.returncode
     if folder.state(cell) == "done":
-        if folder.run(cell).checkpoints.is_dir():
-            discard(folder.run(cell).checkpoints)
+        _forget_checkpoints(folder, cell)
         progress.done(cell)
         return
-    error = _last_line(folder, cell).removeprefix("hf-chts: ")
+    error, step = _last_line(folder, cell).removeprefix("hf-chts: "), last_checkpoint(folder, cell)
     if status < 0:
         error = f"killed by signal {-status} ({signal.Signals(-status).name}); last said: {error}"
-    progress.failed(cell, folder.fail(cell, error, status), error)
+    if status < 0 or status == _OF_DISK:
+        progress.stopped(cell, step, error)
+    else:
+        progress.failed(cell, folder.fail(cell, error, status), error, step)
+
+
+def _forget_checkpoints(folder: ComparisonFolder, cell: Cell) -> None:
+    """Delete the checkpoints of a run that is done."""
+    if folder.run(cell).checkpoints.is_dir():
+        discard(folder.run(cell).checkpoints)
 
 
 def _stop(folder: ComparisonFolder, running: list[Job], progress: Progress) -> None:

@@ -88,15 +88,16 @@ class Progress:
         scores = ", ".join(f"{value:.2f} on {name}" for name, value in bleu.items())
         self._end(cell, f"BLEU {scores}")
 
-    def failed(self, cell: Cell, outcome: str, error: str) -> None:
+    def failed(self, cell: Cell, outcome: str, error: str, step: int) -> None:
         """A run ended early, and will not be tried again."""
-        path = self.folder.run(cell).path
-        self._end(cell, f"{outcome}: {error} (delete {path} to have it tried again)")
+        path, record = self.folder.run(cell).path, self.folder.failure(cell)
+        goes_on = f"{record} to have it go on from step {step}, or " if step else ""
+        self._end(cell, f"{outcome}: {error} (delete {goes_on}{path} to have it tried again)")
 
-    def stopped(self, cell: Cell, step: int) -> None:
+    def stopped(self, cell: Cell, step: int, error: str = "") -> None:
         """A run was ended, and can go on."""
         kept = f"goes on from step {step}" if step else "before its first checkpoint"
-        self._end(cell, f"stopped, {kept}")
+        self._end(cell, f"stopped, {kept}" + (f": {error}" if error else ""))
 
     def _end(self, cell: Cell, what: str) -> None:
         self._bars.remove_task(self._tasks.pop(cell))

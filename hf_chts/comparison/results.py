@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
+
 from hf_chts.comparison.costs import Workload
 from hf_chts.comparison.folder import ComparisonFolder
 from hf_chts.comparison.grid import Cell
 from hf_chts.comparison.trained_model import model_measures
 from hf_chts.config import from_mapping
+from hf_chts.engine.budget import density_settles
 from hf_chts.safe_saving import checkpoints
 from hf_chts.translation.recipe import Recipe, load_recipe
 from hf_chts.translation.tokenizer import TokenizerPair
@@ -133,6 +136,8 @@ def _read_finished(cell: Cell, path: Path, workloads: Workloads) -> RunResult:
     losses = [(int(row["step"]), float(row["eval_loss"])) for row in rows if "eval_loss" in row]
     losses = [(step, loss) for step, loss in losses if math.isfinite(loss)]
     steps = max(int(row["step"]) for row in rows)
+    settled = density_settles(load_recipe(path / "recipe.yaml").sparsity, steps)
+    at_density = [loss for step, loss in losses if step >= settled]
     by_name = {
         f"{metric}/{test_set}": found[metric]
         for test_set, found in scores["test"].items()
@@ -140,7 +145,7 @@ def _read_finished(cell: Cell, path: Path, workloads: Workloads) -> RunResult:
     }
     measures = {
         **{name: float(score["value"]) for name, score in by_name.items()},
-        **({"validation_loss": min(loss for _, loss in losses)} if losses else {}),
+        **({"validation_loss": min(at_density)} if at_density else {}),
         "file_megabytes": sizes["file_bytes"] / 1e6,
         "steps": float(steps),
         "seconds_per_step": scores["training_seconds"] / steps,
@@ -149,7 +154,7 @@ def _read_finished(cell: Cell, path: Path, workloads: Workloads) -> RunResult:
     try:
         workload, reason = _workload(path, workloads)
         of_model, flops = model_measures(path, workload, [*(step for step, _ in losses), steps])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         reason = f"its model was not measured ({error})"
     return RunResult(
         cell=cell,

@@ -45,10 +45,10 @@ class Row:
         values: Measures by name over the seeds that are done.
         differences: Measures less the baseline's of the same seed, over the seeds that both have
             done; none for the baseline itself.
-        p_values: Two-sided p-values of the differences to the baseline, by score as in ``values``
+        p_values: p-values of the differences to the baseline, by score as in ``values``
             (``"bleu/TEST_SET"``, ``"chrf/TEST_SET"``); none for the baseline itself and where no
             seed is done by both.
-        paper_bleu: The paper's BLEU, or None.
+        published_bleu: The paper's BLEU, or None.
     """
 
     method: str
@@ -57,7 +57,7 @@ class Row:
     values: dict[str, Estimate]
     differences: dict[str, Estimate]
     p_values: dict[str, float]
-    paper_bleu: float | None
+    published_bleu: float | None
 
     @property
     def done(self) -> list[RunResult]:

@@ -17,8 +17,11 @@ from hf_chts.translation.recipe import Loader, Recipe
 Settings = dict[str, dict[str, Any]]
 """Rows by name, each a recipe in part: sections with what they change."""
 
-_DECIDED = (("training", "seed"), ("sparsity", "seed"), ("sparsity", "sparsity"))
-"""What the grid decides, and no row may."""
+_DECIDED = (
+    *(("training", "seed"), ("sparsity", "seed"), ("sparsity", "sparsity")),
+    *(("data", "validation"), ("data", "test")),
+)
+"""What is the same for all rows, or each one's own by the grid, and no row may change."""
 
 _SHARED = ("zeta",)
 """Choices of a method that a recipe may make for all methods."""

@@ -72,13 +72,16 @@ def _notes(comparison: Comparison, found: Findings) -> list[str]:
         f"- {found.baseline}: less {found.baseline} of the same seed, which has the same data "
         "order and first weights; mean ± standard error over the seeds that both have done",
         "p: how often the choice of test sentences alone would make a difference in BLEU or chrF "
-        f"to {found.baseline} this large; two-sided, sacreBLEU's paired bootstrap, 1,000 resamples "
-        "of the sentences, each with its translations by all seeds that both have done. The "
-        "spread between seeds is in ±, not in p, and p is not corrected for the number of rows",
+        f"to {found.baseline} this large, by sacreBLEU's paired bootstrap: 1,000 resamples of the "
+        "sentences, each with its translations by all seeds that both have done. Small ones count "
+        "one tail: double them for a two-sided test. The spread between seeds is in ±, not in p, "
+        "and p is not corrected for the number of rows",
         *_signature_notes(found),
-        "validation loss: lowest of the run, nats per token, without label smoothing",
-        "density, ITOP (share of links that were ever active) and ANP (share of neurons between "
-        "layers that percolation leaves active): all sparse layers together, at the end",
+        "validation loss: lowest of the run at its final density, nats per token, without label "
+        "smoothing",
+        "density and ANP (share of neurons between layers that percolation leaves active): of the "
+        "model that is kept; ITOP: share of links that were ever active; all sparse layers "
+        "together",
         "weights: numbers that training changes",
         *_cost_notes(comparison.runs.values()),
         *_paper_notes(found),
@@ -143,13 +146,18 @@ def _flat(settings: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, A
 
 
 def _machines(runs: Iterable[RunResult]) -> list[str]:
-    """Machine and versions, once for all runs that share them."""
-    known = dict.fromkeys(_machine(run.environment) for run in runs if run.environment)
-    return [f"machine: {text}" for text in known]
+    """Machine and versions, once for all runs that share them, which are named if others do not."""
+    known: dict[str, list[str]] = {}
+    for run in (run for run in runs if run.environment):
+        for part in (*run.environment.get("earlier", ()), run.environment):
+            known.setdefault(_machine(part), []).append(run.cell.name)
+    if len(known) == 1:
+        return [f"machine: {text}" for text in known]
+    return [f"machine of {', '.join(names)}: {text}" for text, names in known.items()]
 
 
 def _machine(environment: dict[str, Any]) -> str:
-    names = ("processor", "cores", "threads", "gpu", "torch", "transformers", "commit")
+    names = ("processor", "cores", "threads", "gpu", "torch", "transformers", "hf-chts", "commit")
     shown = {name: environment.get(name) for name in names}
     parts = [str(shown.pop("processor")), *(f"{n} {v}" for n, v in shown.items() if v is not None)]
     return ", ".join(parts)
@@ -175,7 +183,7 @@ def _row_data(row: Row) -> dict[str, Any]:
         "values": {name: vars(value) for name, value in row.values.items()},
         "differences": {name: vars(value) for name, value in row.differences.items()},
         "p_values": row.p_values,
-        "paper_bleu": row.paper_bleu,
+        "published_bleu": row.published_bleu,
     }
 
 

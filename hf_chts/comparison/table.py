@@ -80,7 +80,7 @@ def comma_separated(findings: Findings, test_sets: Sequence[str]) -> str:
     head = ["method", "sparsity", "seeds_asked", "seeds_done"]
     head += _with_errors(names) + _with_errors(f"{name}/difference" for name in differing)
     tested = [f"{score}/{test_set}" for test_set in test_sets for score in ("bleu", "chrf")]
-    head += [*(f"p_value/{score}" for score in tested), "paper_bleu"]
+    head += [*(f"p_value/{score}" for score in tested), "published_bleu"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
@@ -90,7 +90,7 @@ def comma_separated(findings: Findings, test_sets: Sequence[str]) -> str:
         writer.writerow(
             [row.method, row.sparsity, len(row.runs), len(row.done)]
             + [x for e in known for x in ((e.mean, e.standard_error) if e else (None, None))]
-            + [*map(row.p_values.get, tested), row.paper_bleu]
+            + [*map(row.p_values.get, tested), row.published_bleu]
         )
     return text.getvalue()
 
@@ -111,7 +111,7 @@ def _scores(findings: Findings, test_set: str) -> Section:
         ("BLEU lower-cased", _estimate(f"paper_bleu/{test_set}")),
     ]
     if findings.task is not None and test_set == findings.task.test_set:
-        columns.append(("paper's BLEU", lambda row: _number(row.paper_bleu, 2)))
+        columns.append(("paper's BLEU", lambda row: _number(row.published_bleu, 2)))
     return _section(test_set, findings.rows, columns)
 
 

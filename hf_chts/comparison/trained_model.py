@@ -8,14 +8,12 @@ from pathlib import Path
 
 from hf_chts.comparison.costs import Densities, TrainingCost, Workload, forward_cost
 from hf_chts.config import SparsityConfig
-from hf_chts.engine.budget import link_counts
+from hf_chts.engine.budget import link_counts, reads
 from hf_chts.engine.telemetry import LayerUpdate, summary
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.methods import resolve
 from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.percolation import Group, active_neuron_rate, percolate
-from hf_chts.rules.regrowth import regrowth
-from hf_chts.rules.removal import removal
 from hf_chts.training.topology_log import LOG_FILE
 from hf_chts.translation.recipe import load_recipe
 from hf_chts.translation.run import load_model
@@ -57,7 +55,7 @@ def model_measures(
     stages += [(s, {row.name: row.density for row in updates[s]}) for s in sorted(updates)]
     final = {name: layer.density for name, layer in layers.items()}
     forward = forward_cost(model, workload.source_tokens, workload.target_tokens)
-    training = TrainingCost(forward, workload.pairs_per_step, stages, _reads(config))
+    training = TrainingCost(forward, workload.pairs_per_step, stages, reads(config))
     flops = [training.until(step) for step in steps]
     measures["training_flops_per_step"] = flops[-1] / steps[-1]
     measures["inference_flops_per_sentence"] = forward.at(final)
@@ -97,9 +95,3 @@ def _first_densities(layers: dict[str, SparseLinear], config: SparsityConfig) ->
     shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
     counts = link_counts(shapes, config, 0.0)
     return {name: n / (shapes[name][0] * shapes[name][1]) for name, n in counts.items()}
-
-
-def _reads(config: SparsityConfig) -> set[str]:
-    """What the rules of an update read."""
-    named = ((removal, config.removal), (regrowth, config.regrowth))
-    return {registry.make(rule).reads for registry, rule in named if rule is not None}

@@ -44,6 +44,26 @@ def last_update(config: SparsityConfig, total_steps: int) -> int:
     return stop - stop % config.update_interval
 
 
+def density_settles(config: SparsityConfig, total_steps: int) -> int:
+    """The step after which the density is the final one; 0 if it is so from the start.
+
+    Args:
+        config: The configuration; its open fields follow from its method.
+        total_steps: Optimizer steps of the whole training.
+    """
+    config = resolve(config)
+    constant = config.density_schedule in (None, "constant")
+    return 0 if constant else last_update(config, total_steps)
+
+
+def reads(config: SparsityConfig) -> set[str]:
+    """What the rules of an update read; see :class:`hf_chts.rules.registry.Rule`."""
+    config = resolve(config)
+    used = [(removal, config.removal), (regrowth, config.regrowth)]
+    used += [(removal, config.decay)] if config.density_schedule != "constant" else []
+    return {registry.make(spec).reads for registry, spec in used if spec is not None}
+
+
 def check_rules(config: SparsityConfig) -> None:
     """Refuse a resolved configuration whose rules are not there, or do not go together."""
     if config.layer_density == "lamp" and config.density_schedule in (None, "constant"):

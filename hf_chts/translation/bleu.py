@@ -80,18 +80,27 @@ def score(
         )
     if not hypotheses:
         raise ValueError("nothing to score: there is no translation")
-    language = (target_lang or "").replace("-", "_").split("_")[0].lower()
-    language = _TWO_LETTERS.get(language, language)
+    bleu, paper_bleu = scorers(target_lang)
 
     def run(metric: Any) -> Score:
         value = metric.corpus_score(list(hypotheses), [list(references)]).score
         return Score(float(value), str(metric.get_signature()))
 
+    return Scores(run(bleu), run(CHRF()), run(TER()), run(paper_bleu), len(hypotheses))
+
+
+def scorers(target_lang: str | None) -> tuple[BLEU, BLEU]:
+    """BLEU as it is and lower-cased, by the language's tokenizer; see :func:`score`.
+
+    Raises:
+        ImportError: If the language's tokenizer is not installed.
+    """
+    language = (target_lang or "").replace("-", "_").split("_")[0].lower()
+    language = _TWO_LETTERS.get(language, language)
     try:
-        bleu, paper_bleu = BLEU(trg_lang=language), BLEU(trg_lang=language, lowercase=True)
+        return BLEU(trg_lang=language), BLEU(trg_lang=language, lowercase=True)
     except (ImportError, RuntimeError) as error:
         raise ImportError(
             f"scoring {target_lang!r} takes sacreBLEU's tokenizer for it: "
             f"pip install 'sacrebleu[{language}]'"
         ) from error
-    return Scores(run(bleu), run(CHRF()), run(TER()), run(paper_bleu), len(hypotheses))

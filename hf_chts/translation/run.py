@@ -18,7 +18,7 @@ from hf_chts.safe_saving import whole_folder, write_text
 from hf_chts.training.topology_log import LOG_FILE
 from hf_chts.translation.averaging import average_checkpoints, refuse_moving_links
 from hf_chts.translation.batches import Collator
-from hf_chts.translation.bleu import Scores, score
+from hf_chts.translation.bleu import Scores, score, scorers
 from hf_chts.translation.data import DataSource, ParallelText, load_pairs
 from hf_chts.translation.decode import translate_by
 from hf_chts.translation.encode import encode
@@ -26,7 +26,7 @@ from hf_chts.translation.model import empty_model, keep_frozen, make_model, make
 from hf_chts.translation.model_card import write_model_card
 from hf_chts.translation.progress import ShowProgress
 from hf_chts.translation.recipe import Recipe
-from hf_chts.translation.run_folder import RunFolder, environment
+from hf_chts.translation.run_folder import RunFolder
 from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.sizes import Sizes
 from hf_chts.translation.tokenizer import TokenizerPair
@@ -77,10 +77,12 @@ def train(
     Raises:
         ValueError: If the recipe, its data or the folder do not fit, or a checkpoint is damaged;
             before anything is written. In training, if a loss, gradient or weight is not finite.
+        ImportError: If a package is missing that the data or the scores take.
         OSError: If a file cannot be read or written, for example on a full disk.
     """
     refuse_moving_links(recipe)
     plan(empty_model(recipe), recipe.sparsity)
+    scorers(recipe.data.target_lang)
     folder = RunFolder(Path(output))
     args = _training_arguments(recipe, folder)
     main = args.process_index == 0
@@ -151,7 +153,7 @@ def _sparse_model(
     console.print(f"{patching}\n", soft_wrap=True)
     if not console.quiet:
         write_text(folder.path / "patching.txt", f"{patching}\n")
-        folder.write_json("environment.json", environment())
+        folder.record_environment()
     return model
 
 

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -164,6 +165,18 @@ class RunFolder:
         """Write plain data under a name of this folder."""
         text = json.dumps(data, indent=2, ensure_ascii=False)
         write_text(self.path / name, text + "\n")
+
+    def record_environment(self) -> None:
+        """Write what this process runs on, and where that differs, what ran before a resume."""
+        name, now = "environment.json", environment()
+        before = dict(now)
+        if (self.path / name).is_file():
+            with suppress(ValueError):  # damaged: it tells nothing
+                before = dict(json.loads((self.path / name).read_text(encoding="utf-8")))
+        earlier = before.pop("earlier", [])
+        if any(before.get(key) != now[key] for key in now if key != "command"):
+            earlier.append(before)
+        self.write_json(name, now | ({"earlier": earlier} if earlier else {}))
 
 
 def environment() -> dict[str, Any]:

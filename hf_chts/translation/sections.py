@@ -135,7 +135,8 @@ class TrainingSection:
         precision: ``"fp32"`` or ``"bf16"`` (autocast).
         gradient_checkpointing: Trade time for memory.
         evaluate_every: Steps between two validations, which also write a checkpoint.
-        best_by: ``"loss"`` (validation loss) or ``"bleu"`` (BLEU of the validation set).
+        best_by: ``"loss"`` (validation loss) or ``"bleu"`` (BLEU of the validation set);
+            checkpoints from before the density is the final one do not count.
         average_last: Average the weights of so many last checkpoints instead of taking the best
             one; 0 takes the best.
         seed: Seed of data order, dropout and the dense weights.

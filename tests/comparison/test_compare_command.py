@@ -68,6 +68,7 @@ def test_help(compare) -> None:
         (["--methods", "set", "sparsity.regrowth=random"], "the recipe sets sparsity.regrowth"),
         (["--methods", "set", "data.train.files=[a.en, a.de]"], "a.en: no such file"),
         (["--methods", "set", "data.test.first.files=[a.en, a.de]"], "a.en: no such file"),
+        (["--methods", "set", "data.target_lang=ko"], "scoring 'ko' takes sacreBLEU's tokenizer"),
         (["--methods", "set", "sparsity.include=[fc3]"], "row set: pattern 'fc3' matches no"),
         (
             ["--methods", "narrow-dense", "model.family=prophetnet", "model.config={}"],

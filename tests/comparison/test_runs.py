@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import resource
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from hf_chts.comparison.folder import ComparisonFolder
 from hf_chts.comparison.grid import Cell, recipes_for
 from hf_chts.comparison.jobs import environment, least_used, run_all
 from hf_chts.comparison.progress import Progress
+from hf_chts.methods import METHODS
 from hf_chts.translation.recipe import load_recipe
 
 CHTS, STATIC = Cell("chts", 0.7, 1), Cell("static", 0.7, 1)
@@ -52,7 +54,7 @@ def run(path, recipe, *cells, terminal=False, **options):
     recipes = recipes_for(recipe, cells, DIVERGES)
     console = Console(file=shown, force_terminal=terminal, width=200, highlight=False)
     with folder.lock():
-        folder.extend(recipe, DIVERGES, [0.7], recipes)
+        folder.extend(recipe, DIVERGES, [0.7], recipes, {})
         with Progress(folder, recipes, console) as progress:
             received = run_all(folder, recipes, progress, jobs=options.pop("jobs", 1), **options)
     return received, shown.getvalue()
@@ -127,7 +129,7 @@ def test_the_record_holds_what_was_asked_for(both, recipe) -> None:
     assert record["settings"] == {"static": DIVERGES["static"]}
     assert record["recipe"]["training"]["max_steps"] == 12
     more = recipes_for(recipe, [Cell("set", 0.8, 2), Cell("dense", 0.0, 2)], {})
-    folder.extend(recipe, {}, [0.8], more)
+    folder.extend(recipe, {}, [0.8], more, {})
     assert folder.cells() == [STATIC, CHTS, Cell("set", 0.8, 2), Cell("dense", 0.0, 2)]
     record = json.loads(folder.record.read_text())
     assert record["methods"] == ["static", "chts", "set", "dense"]
@@ -141,17 +143,17 @@ def test_other_settings_are_refused(both, recipe) -> None:
     before = folder.record.read_text()
     changed = recipes_for(recipe, [CHTS], {"chts": {"sparsity": {"zeta": 0.1}}})
     with pytest.raises(ValueError, match=r"chts-0.7-1 was made with .*\(sparsity.zeta\): go on"):
-        folder.extend(recipe, {}, [0.7], changed)
+        folder.extend(recipe, {}, [0.7], changed, {})
     longer = replace(recipe, training=replace(recipe.training, max_steps=13, clip=2.0))
     with pytest.raises(ValueError, match=r"differs .* in training.clip, training.max_steps: go"):
-        folder.extend(longer, {}, [0.7], {})
+        folder.extend(longer, {}, [0.7], {}, {})
     other = replace(recipe, sparsity=replace(recipe.sparsity, method="set", seed=3))
-    folder.extend(other, {}, [0.7], {})  # no run takes these from the shared recipe
+    folder.extend(other, {}, [0.7], {}, {})  # no run takes these from the shared recipe
     stored = folder.run(CHTS).recipe
     older = re.sub(r"\n  head_wise: .*", "", text := stored.read_text())
     assert older != text
     stored.write_text(older)  # by a version that did not have the setting
-    folder.extend(recipe, DIVERGES, [0.7], recipes_for(recipe, [CHTS], {}))
+    folder.extend(recipe, DIVERGES, [0.7], recipes_for(recipe, [CHTS], {}), {})
     assert json.loads(before)["cells"] == json.loads(folder.record.read_text())["cells"]
 
 
@@ -207,7 +209,7 @@ def test_time_that_is_up_stops_the_runs(recipe, tmp_path) -> None:
     assert "static" not in shown
 
 
-def test_a_killed_run_has_failed(recipe, tmp_path) -> None:
+def test_a_killed_run_is_left_to_go_on(recipe, tmp_path) -> None:
     """Somebody, or the system for want of memory, kills the run and not the command."""
     folder = ComparisonFolder(tmp_path / "out")
 
@@ -219,9 +221,57 @@ def test_a_killed_run_has_failed(recipe, tmp_path) -> None:
     threading.Thread(target=kill).start()
     received, shown = run(folder.path, recipe, CHTS)
     assert received == 0
-    assert "chts-0.7-1: failed: killed by signal 9 (SIGKILL); last said: nothing" in shown
-    assert folder.state(CHTS) == "failed"
-    assert json.loads(folder.failure(CHTS).read_text())["exit_status"] == -9
+    assert "stopped, before its first checkpoint: killed by signal 9 (SIGKILL); last said" in shown
+    assert folder.state(CHTS) == "new"
+    assert not folder.failure(CHTS).exists()
+
+
+def test_a_full_disk_fails_no_run(both, recipe, tmp_path) -> None:
+    """Files of more than 30,000 bytes cannot be written, as checkpoints are."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        received, shown = run(tmp_path / "out", recipe, CHTS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert received == 0
+    assert re.search(r"chts-0.7-1: stopped, before its .* could not be written", shown)
+    assert ComparisonFolder(tmp_path / "out").state(CHTS) == "begun"
+    run(tmp_path / "out", recipe, CHTS)
+    assert ComparisonFolder(tmp_path / "out").bleu(CHTS) == ComparisonFolder(both[0]).bleu(CHTS)
+
+
+def test_how_to_try_a_failed_run_again(tmp_path) -> None:
+    folder, shown = ComparisonFolder(tmp_path), io.StringIO()
+    progress = Progress(folder, {}, Console(file=shown, width=200))
+    progress.recipes = {CHTS: load_recipe(write_recipe(tmp_path))}
+    progress.started(CHTS, 0)
+    progress.failed(CHTS, "failed", "the tokenizer broke", 8)
+    path = tmp_path / "runs" / "chts-0.7-1"
+    advice = f"(delete {path}/failed.json to have it go on from step 8, or {path} to have it tried"
+    assert f"failed: the tokenizer broke {advice} again)" in shown.getvalue()
+
+
+def test_what_a_killed_command_left_of_a_done_run_goes(both, recipe) -> None:
+    path, *_ = both
+    left = ComparisonFolder(path).run(CHTS).checkpoints / "checkpoint-6"
+    left.mkdir(parents=True)
+    run(path, recipe, CHTS)
+    assert not left.parent.exists()
+
+
+def test_changed_rules_and_texts_are_refused(both, recipe, monkeypatch) -> None:
+    folder = ComparisonFolder(both[0])
+    before = folder.record.read_text()
+    recipes = recipes_for(recipe, [CHTS], {})
+    source = next(iter(json.loads(before)["texts"]))
+    with pytest.raises(ValueError, match=rf"the text of {re.escape(source)} has changed since"):
+        folder.extend(recipe, {}, [0.7], recipes, {source: 5, "another": 6})
+    changed = replace(METHODS["chts"], settings={"removal": "mest"})
+    monkeypatch.setitem(METHODS, "chts", changed)
+    with pytest.raises(ValueError, match="the rules of method chts has changed since"):
+        folder.extend(recipe, {}, [0.7], recipes, {})
+    assert folder.record.read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -256,6 +306,7 @@ def test_a_run_sees_its_gpu_alone(monkeypatch) -> None:
 def test_one_command_at_a_time(tmp_path) -> None:
     with ComparisonFolder(tmp_path / "out").lock():
         assert "another hf-chts compare is at work in" in refused_at(tmp_path / "out")
+    (tmp_path / "out" / ".unfinished").mkdir()  # of a command that was killed at once
     with ComparisonFolder(tmp_path / "out").lock():  # a lock alone is as good as nothing
         pass
 

@@ -46,6 +46,8 @@ def test_rows_and_variants(tmp_path) -> None:
         ("chts: {training: {seed: 3}}", "sets training.seed, which the comparison decides"),
         ("chts: {sparsity: {seed: 3}}", "sets sparsity.seed, which the comparison decides"),
         ("chts: {sparsity: {sparsity: 0.5}}", "sets sparsity.sparsity, which the comparison"),
+        ("chts: {data: {test: {}}}", "sets data.test, which the comparison decides"),
+        ("chts: {data: {validation: {}}}", "sets data.validation, which the comparison decides"),
     ],
 )
 def test_what_is_refused(tmp_path, text, message) -> None:

@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
     folder = ComparisonFolder(root / "compared")
     folder.path.mkdir()
     recipes = recipes_for(recipe, cells(METHODS, [0.75], [1]), {})
-    folder.extend(recipe, {}, [0.75], recipes)
+    folder.extend(recipe, {}, [0.75], recipes, {})
     for cell, own in recipes.items():
         run.train(own, folder.run(cell).path)
     return folder.path

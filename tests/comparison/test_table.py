@@ -257,7 +257,7 @@ def test_pipes_and_line_breaks_do_not_break_the_table() -> None:
 def test_an_empty_csv_has_its_head() -> None:
     head = comma_separated(Findings([], "dense", None, {}, []), ["t"])
     p_values = "p_value/bleu/t,p_value/chrf/t"
-    assert head == f"method,sparsity,seeds_asked,seeds_done,{p_values},paper_bleu\n"
+    assert head == f"method,sparsity,seeds_asked,seeds_done,{p_values},published_bleu\n"
 
 
 def recipe_with(tmp_path, *overrides):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_chts.safe_saving import seal
+from hf_chts.translation import run_folder
 from hf_chts.translation.data import DataSource
 from hf_chts.translation.recipe import Recipe
 from hf_chts.translation.run_folder import RunFolder, environment
@@ -135,3 +136,19 @@ def test_environment() -> None:
     found = environment()
     assert {"command", "python", "torch", "transformers", "processor", "cores"} <= set(found)
     assert found["processor"]
+
+
+def test_the_environment_of_every_part_of_a_run(tmp_path, monkeypatch) -> None:
+    folder = started(tmp_path)
+    record = lambda: json.loads((tmp_path / "environment.json").read_text())  # noqa: E731
+    folder.record_environment()
+    first = record()
+    folder.record_environment()
+    assert record() == first == environment()
+    for commit in ("a", "b"):
+        monkeypatch.setattr(run_folder, "_commit", lambda commit=commit: commit)
+        folder.record_environment()
+    assert record() == environment() | {"earlier": [first, first | {"commit": "a"}]}
+    (tmp_path / "environment.json").write_text("{")
+    folder.record_environment()
+    assert record() == environment()
