@@ -22,6 +22,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from hf_chts.compaction import remember_compacted
 from hf_chts.compaction.sites import fit_heads, refuse_misfit
 from hf_chts.config import SparsityConfig, from_mapping
+from hf_chts.layers.kernels import native
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.network.linears import LINEAR_CLASSES, linear_shape
 
@@ -114,7 +115,8 @@ class ChtsQuantizer(HfQuantizer):
             wrong = layer.what_is_wrong()
             if wrong is not None:
                 raise ValueError(f"the checkpoint's links of {name} are damaged: {wrong}")
-            layer.kernel = config.kernel
+            missing = config.kernel == "native" and native.why_unavailable(layer.values)
+            layer.kernel = "auto" if missing else config.kernel  # it was asked for elsewhere
             layer.rebuild_index()
         for module in model.modules():
             if hasattr(getattr(module, "config", None), "_is_quantized"):

@@ -6,26 +6,32 @@ randomness is a function of (seed, step, layer), so resumed runs and all ranks a
 
 from __future__ import annotations
 
-import itertools
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hf_chts.config import SparsityConfig
-from hf_chts.engine.budget import last_update, link_counts, reads
+from hf_chts.engine.budget import (
+    density_settles,
+    last_update,
+    link_counts,
+    reads,
+    refuse_standstill,
+)
 from hf_chts.engine.captures import ask, complete, forget
 from hf_chts.engine.install import Change, install
-from hf_chts.engine.layer_memory import start_counting
+from hf_chts.engine.layer_memory import memories, recall, start_counting
 from hf_chts.engine.optimizer_state import refuse_foreign_state
-from hf_chts.engine.parameter_groups import LearningRates
+from hf_chts.engine.parameter_groups import LearningRates, innermost
 from hf_chts.engine.ranks import SharedWork
 from hf_chts.engine.telemetry import LayerUpdate
-from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
+from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.methods import resolve
-from hf_chts.network.heads import head_counts
+from hf_chts.network.heads import head_counts, parts_of, shared_out
 from hf_chts.network.linears import scaled_layers
 from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.distribution import lamp_counts
@@ -35,7 +41,7 @@ from hf_chts.rules.randomness import generator_for
 from hf_chts.rules.registry import Rule
 from hf_chts.rules.regrowth import regrowth
 from hf_chts.rules.removal import removal
-from hf_chts.rules.schedules import EXPONENT, ZETA
+from hf_chts.rules.schedules import ZETA, exponent_of
 from hf_chts.rules.select import choose
 from hf_chts.training.compiling import let_sizes_vary
 from hf_chts.training.finite import refuse_bad_links
@@ -56,7 +62,14 @@ class Topology:
         topology.after_step(step)
 
     with ``step`` counted from 1 in optimizer steps. Under gradient accumulation call
-    ``before_backward`` before each backward or only before the first, as you like.
+    ``before_backward`` before each backward or only before the first, as you like. Learning-rate
+    schedulers may step before or after ``after_step``.
+
+    Layers whose link weights are frozen keep their links, but for those that a falling density
+    takes.
+
+    To resume: make the model with its links, the optimizer and the topology as before, then load
+    the optimizer's state and :meth:`load_state_dict`.
     """
 
     def __init__(
@@ -81,7 +94,8 @@ class Topology:
             ValueError: If the model is not sparse, ``total_steps`` is below 1, the configuration
                 names a rule that is not there, parameter groups cannot be made (see
                 :class:`hf_chts.engine.parameter_groups.LearningRates`), the optimizer does not
-                train the links, or these are cut up over processes.
+                train the links, these are cut up over processes, or training is too short for the
+                density to fall.
         """
         self.layers = sparse_layers(model)
         found = config or getattr(model, "sparsity_config", None)
@@ -89,36 +103,46 @@ class Topology:
             raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
         if total_steps < 1:
             raise ValueError(f"total_steps must be at least 1; got {total_steps}")
-        refuse_sharded(self.layers, optimizer)
+        self.optimizer: torch.optim.Optimizer = innermost(optimizer)
+        refuse_sharded(self.layers, self.optimizer)
         self.config = resolve(found)
-        self.optimizer = optimizer
+        refuse_standstill(self.config, total_steps)
         self.last_update = last_update(self.config, total_steps)
+        self.falls = density_settles(self.config, total_steps) > 0
+        shapes = {n: (x.out_features, x.in_features) for n, x in self.layers.items()}
+        self._counts = functools.partial(link_counts, shapes, self.config)
+        self._final_links = sum(self._counts(1.0).values())
         self.groups = hidden_groups(model)
         self.removal = removal.make(self.config.removal) if self.config.removal else None
         self.regrowth = regrowth.make(self.config.regrowth) if self.config.regrowth else None
         self.decay = removal.make(self.config.decay or self.config.removal or "magnitude")
         self.reads = reads(self.config)
         scale, base = self.config.learning_rate_scale, self.config.base_density
-        self.rates = LearningRates(optimizer, scaled_layers(model, self.config), scale, base)
+        LearningRates(self.optimizer, scaled_layers(model, self.config), scale, base)
         heads = head_counts(model) if self.config.head_wise else {}
-        self.parts = {n: _parts(x, heads.get(n, 1)) for n, x in self.layers.items()}
+        self.parts = {n: parts_of(x, heads.get(n, 1)) for n, x in self.layers.items()}
         forget(self.layers)
         ask(self.layers, ())
         for layer in self.layers.values():
             start_counting(layer, historical=self.config.historical_weights > 0)
 
     def is_due(self, step: int) -> bool:
-        """Whether links change after optimizer step ``step``, counted from 1."""
-        return step <= self.last_update and step % self.config.update_interval == 0
+        """Whether links change after optimizer step ``step``, counted from 1.
+
+        They do at intervals until the last update, and after it if that was skipped and so the
+        density has not come down.
+        """
+        if step > self.last_update:
+            return self.falls and sum(x.nnz for x in self.layers.values()) > self._final_links
+        return step % self.config.update_interval == 0
 
     def before_backward(self, step: int) -> None:
-        """Get ready for ``step``: learning rates, and what rules read of its backwards."""
-        self.rates.scale()
+        """Get ready for ``step``: let layers collect what rules read of its backwards."""
         ask(self.layers, self.reads if self.is_due(step) else ())
 
     @torch.no_grad()
     def after_step(self, step: int, *, skipped: bool = False) -> list[LayerUpdate]:
-        """Undo the learning-rate scale, and change the links if an update is due.
+        """Change the links if an update is due.
 
         Args:
             step: The optimizer step just taken, counted from 1.
@@ -133,7 +157,6 @@ class Topology:
                 gradients or correlations and ``before_backward`` was not called; no link has
                 changed then.
         """
-        self.rates.restore()
         updates: list[LayerUpdate] = []
         if self.is_due(step) and not skipped:
             refuse_sharded(self.layers, self.optimizer)
@@ -144,6 +167,18 @@ class Topology:
         forget(self.layers)
         ask(self.layers, self.reads if self.is_due(step + 1) else ())
         return updates
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What layers remember beside their links: explored ones, past weights, early stops."""
+        return memories(self.layers)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with what :meth:`state_dict` has returned.
+
+        Raises:
+            ValueError: If it belongs to other layers, or does not fit these.
+        """
+        recall(self.layers, state)
 
     def active_neuron_rate(self) -> float | None:
         """Share of hidden neurons that are active after percolation (ANP), in [0, 1].
@@ -156,7 +191,7 @@ class Topology:
         return active_neuron_rate(percolate(masks, self.groups), self.groups)
 
     def _progress(self, step: int) -> float:
-        return step / self.last_update
+        return min(1.0, step / self.last_update)
 
     def _update(self, step: int) -> list[LayerUpdate]:
         work = SharedWork(self.layers)
@@ -175,8 +210,7 @@ class Topology:
 
     def _targets(self, step: int) -> dict[str, int]:
         """How many links each layer has after an update."""
-        shapes = {n: (x.out_features, x.in_features) for n, x in self.layers.items()}
-        counts = link_counts(shapes, self.config, self._progress(step))
+        counts = self._counts(self._progress(step))
         if self.config.layer_density != "lamp":
             return counts
         weights = {name: layer.values for name, layer in self.layers.items()}
@@ -188,12 +222,12 @@ class Topology:
         mask = self._decay(name, before, target, step)
         progress, config = self._progress(step), self.config
         zeta = ZETA[config.zeta_schedule or "constant"](progress, config.zeta or 0.0)
-        if self.regrowth is None or self.layers[name].resting:
+        if self.regrowth is None or self.layers[name].resting or self._is_frozen(name):
             zeta = 0.0
         n_active = [int(mask[rows].count_nonzero()) for rows in self.parts[name]]
         n_kept = [n - int(zeta * n) for n in n_active]
         links = self._links(name, mask, self.removal, "removal", step)
-        exponent = _exponent(config.removal_exponent, progress)
+        exponent = exponent_of(config.removal_exponent, progress)
         return self._choose(name, self.removal, links, n_kept, exponent)
 
     def _decay(self, name: str, mask: Mask, target: int, step: int) -> Mask:
@@ -201,28 +235,35 @@ class Topology:
         if int(mask.count_nonzero()) <= target:
             return mask
         links = self._links(name, mask, self.decay, "decay", step)
-        return self._choose(name, self.decay, links, _shared(mask, self.parts[name], target), None)
+        return self._choose(
+            name, self.decay, links, shared_out(mask, self.parts[name], target), None
+        )
 
     def _percolate(self, kept: Masks, work: SharedWork) -> Masks:
         """Links left when neurons that lead nowhere have lost theirs."""
         if not self.config.percolation:
             return kept
         start = time.perf_counter()
-        percolated = percolate(kept, self.groups)
+        frozen = {name: mask for name, mask in kept.items() if self._is_frozen(name)}
+        percolated = {**percolate(kept, self.groups), **frozen}
         work.share(time.perf_counter() - start)
         return percolated
+
+    def _is_frozen(self, name: str) -> bool:
+        """Whether a layer keeps its weights, and so the links that have them."""
+        return not self.layers[name].values.requires_grad
 
     def _regrow(self, name: str, before: Mask, kept: Mask, target: int, step: int) -> Mask:
         """Survivors and regrown links, exactly the target number."""
         if self.regrowth is None:
             return kept
         parts = self.parts[name]
-        targets = _shared(before, parts, target)
+        targets = shared_out(before, parts, target)
         missing = [
             t - int(kept[rows].count_nonzero()) for t, rows in zip(targets, parts, strict=True)
         ]
         links = self._links(name, kept, self.regrowth, "regrowth", step)
-        exponent = _exponent(self.config.regrowth_exponent, self._progress(step))
+        exponent = exponent_of(self.config.regrowth_exponent, self._progress(step))
         return kept | self._choose(name, self.regrowth, links, missing, exponent, active=False)
 
     def _links(self, name: str, mask: Mask, rule: Rule, *purpose: object) -> Links:
@@ -230,8 +271,9 @@ class Topology:
         layer = self.layers[name]
         generator = generator_for(layer.values.device, self.config.seed, *purpose, name)
         grad = correlation = None
-        if rule.reads == "grad" and layer.values.grad is not None:
-            grad = layer.scatter(layer.values.grad)
+        if rule.reads == "grad":
+            reached = layer.values.grad  # None where no loss has reached the layer
+            grad = layer.scatter(torch.zeros_like(layer.values) if reached is None else reached)
         elif rule.reads == "dense_grad":
             grad = layer.dense_grad
         elif layer.coactivation is not None and rule.reads == "correlation":
@@ -256,23 +298,3 @@ class Topology:
             scores = rule.function(part)
             chosen[rows] = choose(scores, eligible, count, links.generator, exponent)
         return chosen
-
-
-def _parts(layer: SparseLinear, n_parts: int) -> list[slice]:
-    """The output neurons of each sub-network that evolves by itself."""
-    height = layer.out_features // n_parts
-    return [slice(i * height, (i + 1) * height) for i in range(n_parts)]
-
-
-def _shared(mask: Mask, parts: Sequence[slice], total: int) -> list[int]:
-    """A number of links shared out over parts in proportion to those they have."""
-    counts = [int(mask[rows].count_nonzero()) for rows in parts]
-    ends = [total * end // max(1, sum(counts)) for end in itertools.accumulate(counts)]
-    return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _exponent(softness: float | str | None, progress: float) -> float | None:
-    """The exponent of soft sampling at a point of training; None for ranking."""
-    if softness is None or softness == "ranked":
-        return None
-    return EXPONENT[softness](progress, 1.0, 9.0) if isinstance(softness, str) else softness

@@ -16,7 +16,7 @@ from transformers import Seq2SeqTrainer, Trainer, TrainerState
 
 from hf_chts.engine.budget import density_settles
 from hf_chts.engine.layer_memory import memories
-from hf_chts.engine.parameter_groups import separate_sparse_groups
+from hf_chts.engine.parameter_groups import innermost, separate_sparse_groups
 from hf_chts.engine.ranks import average_gradients, broadcast_layers, keep_from_ddp, world_size
 from hf_chts.engine.telemetry import LayerUpdate, summary
 from hf_chts.layers.sparse_linear import sparse_layers
@@ -100,19 +100,17 @@ class _SparseTraining:
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """The usual optimizer, with link weights in groups of their own."""
-        fresh = self.optimizer is None
+        fresh, config = self.optimizer is None, self.model.sparsity_config
         optimizer = super().create_optimizer(*args, **kwargs)
-        if fresh:
-            scaled = scaled_layers(self.model, self.model.sparsity_config)
-            separate_sparse_groups(_innermost(optimizer), scaled)
+        if fresh or (self.lr_scheduler is None and config.learning_rate_scale != 1):
+            separate_sparse_groups(innermost(optimizer), scaled_layers(self.model, config))
         return optimizer
 
     def _prepare_for_training(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(max_steps, *args, **kwargs)
         if world_size() > 1:
             broadcast_layers(sparse_layers(self.model))
-        optimizer = _innermost(self.optimizer)
-        self.topology = Topology(self.model, optimizer, total_steps=max_steps)
+        self.topology = Topology(self.model, self.optimizer, total_steps=max_steps)
         self._updates.clear()
         if self.args.should_save:
             shutil.rmtree(Path(self.args.output_dir) / UNFINISHED, ignore_errors=True)
@@ -255,7 +253,7 @@ class _SparseTraining:
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with reading(checkpoint or ""):
             super()._load_optimizer_and_scheduler(checkpoint)
-            refuse_misfit_state(_innermost(self.optimizer))
+            refuse_misfit_state(innermost(self.optimizer))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with reading(checkpoint or ""):
@@ -268,7 +266,7 @@ class _SparseTraining:
         super()._load_best_model()
         for name, layer in layers.items():  # state of other links would mislead a second train()
             if not torch.equal(before[name], layer.positions):
-                _innermost(self.optimizer).state.pop(layer.values, None)
+                innermost(self.optimizer).state.pop(layer.values, None)
 
 
 class SparseTrainer(_SparseTraining, Trainer):
@@ -285,13 +283,6 @@ class SparseSeq2SeqTrainer(_SparseTraining, Seq2SeqTrainer):
         """
         self.gather_function = self.accelerator.gather_for_metrics
         return super().evaluation_loop(*args, **kwargs)
-
-
-def _innermost(optimizer: Any) -> Any:
-    """The torch optimizer inside accelerate's wrappers."""
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
-    return optimizer
 
 
 def _last_whole(folder: Path) -> str:

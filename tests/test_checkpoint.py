@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import hf_chts
 from hf_chts import SparsityConfig, sparse_layers
+from hf_chts.layers.kernels import native
 
 CONFIG = SparsityConfig(sparsity=0.8)
 
@@ -270,3 +271,13 @@ def test_a_dense_checkpoint_is_not_made_sparse_on_the_fly(tmp_path):
         hf.AutoModelForSeq2SeqLM.from_pretrained(
             tmp_path, quantization_config=hf_chts.checkpoint.ChtsQuantizationConfig()
         )
+
+
+def test_a_kernel_asked_for_elsewhere_is_taken_where_it_can_run(tmp_path):
+    if reason := native.why_unavailable(torch.ones(1)):
+        pytest.skip(f"native kernel: {reason}")
+    sparse("marian", SparsityConfig(sparsity=0.8, kernel="native")).save_pretrained(tmp_path)
+    same = hf_chts.from_pretrained(tmp_path)
+    assert {layer.kernel for layer in hf_chts.sparse_layers(same).values()} == {"native"}
+    narrow = hf_chts.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert {layer.kernel for layer in hf_chts.sparse_layers(narrow).values()} == {"auto"}

@@ -12,6 +12,7 @@ from torch import nn
 
 from hf_chts import SparsityConfig, sparse_layers, sparsify
 from hf_chts.compaction import compact
+from hf_chts.network.wiring import hidden_groups
 
 
 class FeedForward(nn.Module):
@@ -210,3 +211,24 @@ def test_gates_with_biases_in_a_real_family():
     assert report.changed
     torch.testing.assert_close(families.logits(model, "llama"), before, atol=1e-5, rtol=1e-5)
     assert {row.after for row in report.rows if row.unit == "heads"} == {1}
+
+
+def test_a_layer_used_twice_in_a_row_keeps_its_neurons():
+    layer = nn.Linear(6, 6)
+    model = sparse(nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), nn.Linear(6, 3)))
+    assert set(reasons(model).values()) == {"the model uses a layer of it in several places"}
+    assert hidden_groups(model) == []
+    before = {name: x.mask for name, x in sparse_layers(model).items()}
+    x = torch.randn(5, 6)
+    y = model(x)
+    compact(model)
+    assert all(torch.equal(x.mask, before[name]) for name, x in sparse_layers(model).items())
+    torch.testing.assert_close(model(x), y)
+
+
+def test_neurons_of_a_shared_layer_are_in_no_group():
+    one, other = FeedForward(nn.ReLU()), FeedForward(nn.ReLU())
+    other.fc1 = one.fc1
+    assert hidden_groups(sparse(nn.ModuleDict({"one": one, "other": other}))) == []
+    block = FeedForward(nn.ReLU())  # a block that is shared as a whole is one place
+    assert len(hidden_groups(sparse(nn.ModuleDict({"one": block, "other": block})))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -110,3 +111,28 @@ def test_dense_method_trains_and_changes_nothing() -> None:
 
 def test_public_name() -> None:
     assert hf_chts.Topology is Topology
+
+
+@pytest.mark.parametrize("method", ["gmp", "granet", "chtss", "mest"])
+def test_too_short_a_training_for_the_density_to_fall(method) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    sparsify(model, SparsityConfig(method=method, sparsity=0.75))
+    optimizer = torch.optim.AdamW(model.parameters())
+    message = r"in 133 steps: updates come every 100 .* first 75% .* would stay at .* of 0.25: low"
+    with pytest.raises(ValueError, match=message):
+        Topology(model, optimizer, total_steps=133)
+    assert Topology(model, optimizer, total_steps=134).last_update == 100
+
+
+def test_links_that_will_never_change_are_told() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    sparsify(model, SparsityConfig(method="chts", sparsity=0.75))
+    optimizer = torch.optim.AdamW(model.parameters())
+    with pytest.warns(UserWarning, match="no link would change in 99 steps: .* lower update_inte"):
+        Topology(model, optimizer, total_steps=99)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Topology(model, optimizer, total_steps=200)
+        at_rest = SparsityConfig(method="chts", stop_fraction=0.0)
+        Topology(model, optimizer, total_steps=99, config=at_rest)
+        Topology(model, optimizer, total_steps=99, config=SparsityConfig(method="static"))

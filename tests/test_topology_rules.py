@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -229,3 +230,61 @@ def test_decay_keeps_the_highest_ranked_links() -> None:
         kept = torch.zeros_like(old[name]).flatten()
         kept[rank.flatten().topk(loop.layers[name].nnz).indices] = True
         assert torch.equal(loop.masks()[name].flatten(), kept)
+
+
+@pytest.mark.parametrize("method", ["set", "chts", "rigl", "mest", "hebbian", "cht"])
+def test_frozen_layers_keep_their_links(method) -> None:
+    loop = Loop(method=method, zeta=0.5, zeta_schedule="constant", density_schedule="constant")
+    frozen = loop.layers["2"]
+    frozen.values.requires_grad_(False)
+    before, weights = loop.masks(), frozen.to_dense()
+    for _ in range(4):
+        loop.go()
+    after = loop.masks()
+    assert torch.equal(after["2"], before["2"])
+    assert torch.equal(frozen.to_dense(), weights)
+    assert not torch.equal(after["0"], before["0"])
+
+
+def test_a_falling_density_takes_the_weakest_links_of_frozen_layers() -> None:
+    loop = Loop(method="gmp", sparsity=0.75)
+    frozen = loop.layers["2"]
+    frozen.values.requires_grad_(False)
+    weights = frozen.to_dense()
+    for _ in range(12):
+        loop.go()
+    kept = weights.abs().flatten().topk(frozen.nnz).indices
+    assert frozen.density == pytest.approx(0.25, abs=0.01)
+    assert set(kept.tolist()) == set(frozen.positions.tolist())
+    assert torch.equal(frozen.to_dense(), weights * frozen.mask)
+
+
+@pytest.mark.parametrize("method", ["mest", "chtss", "gmp"])
+def test_a_density_that_a_skipped_step_left_too_high_comes_down(method) -> None:
+    loop = Loop(method=method, sparsity=0.75, stop_fraction=0.5)
+    for step in range(1, 6):
+        assert bool(loop.go()) == (step % 2 == 0)
+    assert loop.go(skipped=True) == []
+    assert all(x.density > 0.26 for x in loop.layers.values())
+    assert loop.topology.is_due(7)
+    assert loop.go()
+    assert all(x.density == pytest.approx(0.25, abs=0.01) for x in loop.layers.values())
+    assert not loop.topology.is_due(8)
+
+
+def test_what_layers_remember_is_loaded_into_another_topology() -> None:
+    loop, other = (Loop(method="set", zeta=0.5, historical_weights=2.0) for _ in range(2))
+    for _ in range(4):
+        loop.go()
+    state = loop.topology.state_dict()
+    assert {name.rpartition(".")[2] for name in state} >= {"explored", "past_values"}
+    other.model.load_state_dict(loop.model.state_dict())
+    other.optimizer.load_state_dict(copy.deepcopy(loop.optimizer.state_dict()))
+    other.topology.load_state_dict(state)
+    other.step = loop.step
+    for _ in range(4):
+        rows = [[(r.n_links, r.regrown, r.itop) for r in each.go()] for each in (loop, other)]
+        assert rows[0] == rows[1]
+    assert all(torch.equal(mask, other.masks()[name]) for name, mask in loop.masks().items())
+    with pytest.raises(ValueError, match="which no sparse layer here has"):
+        other.topology.load_state_dict({"absent.explored": torch.zeros(1)})

@@ -35,7 +35,10 @@ def test_sparse_values_have_groups_of_their_own(tmp_path) -> None:
     values = {id(layer.values) for layer in sparse_layers(model).values()}
 
     class Rates(TrainerCallback):
-        def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs) -> None:
+        def on_train_begin(self, args, state, control, optimizer=None, **kwargs) -> None:
+            optimizer.optimizer.register_step_pre_hook(self.note)
+
+        def note(self, optimizer, *_) -> None:
             for group in optimizer.param_groups:
                 seen.append(({id(p) in values for p in group["params"]}, group["lr"]))
 
@@ -66,8 +69,16 @@ def test_an_optimizer_of_ones_own(tmp_path) -> None:
     model = marian(method="set", learning_rate_scale=2.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     trainer = trainer_of(model, tmp_path, optimizers=(optimizer, None))
+    trainer.train()
+    values = {id(layer.values) for layer in sparse_layers(model).values()}
+    groups = [{id(p) in values for p in group["params"]} for group in optimizer.param_groups]
+    assert {True} in groups
+    assert {True, False} not in groups
+    model = marian(method="set", learning_rate_scale=2.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
     with pytest.raises(ValueError, match="scheduler is attached already"):
-        trainer.train()
+        trainer_of(model, tmp_path, optimizers=(optimizer, scheduler)).train()
     model = marian(method="set")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     run(model, tmp_path, optimizers=(optimizer, None))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hf_chts.compaction.activation import find_activation
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.network.linears import LINEAR_CLASSES
-from hf_chts.network.wiring import FEED_FORWARDS, VALUES, chain, fused_ends
+from hf_chts.network.wiring import FEED_FORWARDS, VALUES, chain, fused_ends, used_in_several_places
 from hf_chts.rules.percolation import End
 
 
@@ -116,10 +116,7 @@ def find_sites(model: nn.Module) -> list[Site]:
     Args:
         model: A model with sparse layers; they need no data.
     """
-    places: dict[int, set[int]] = {}
-    for module in model.modules():
-        for child in module.children():
-            places.setdefault(id(child), set()).add(id(module))
+    shared = used_in_several_places(model)
     sites = []
     for path, module in model.named_modules():
         for site in _sites_of(f"{path}." if path else "", module):
@@ -130,7 +127,7 @@ def find_sites(model: nn.Module) -> list[Site]:
                 continue
             if dense and not reason:
                 reason = f"{dense[0].rpartition('.')[2]} is dense"
-            elif any(len(places[id(layer)]) > 1 for layer in layers.values()):
+            elif any(id(layer) in shared for layer in layers.values()):
                 reason = "the model uses a layer of it in several places"
             sites.append(Site(site.name, site.unit, site.layers, reason=reason) if reason else site)
     return sites

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from hf_chts.config import SparsityConfig
 from hf_chts.methods import resolve
 from hf_chts.rules.distribution import densities
@@ -51,9 +53,38 @@ def density_settles(config: SparsityConfig, total_steps: int) -> int:
         config: The configuration; its open fields follow from its method.
         total_steps: Optimizer steps of the whole training.
     """
+    return last_update(config, total_steps) if _falls(resolve(config)) else 0
+
+
+def refuse_standstill(config: SparsityConfig, total_steps: int) -> None:
+    """Refuse a training too short for a topology update, where the density is to fall.
+
+    Where the density stays, this warns: nobody chooses a method for links that never change.
+
+    Raises:
+        ValueError: Naming the settings that decide.
+    """
     config = resolve(config)
-    constant = config.density_schedule in (None, "constant")
-    return 0 if constant else last_update(config, total_steps)
+    if config.removal is None or last_update(config, total_steps) > 0:
+        return
+    told = (
+        f"no link would change in {total_steps} steps: updates come every {config.update_interval} "
+        f"steps (update_interval) during the first {config.stop_fraction:.0%} (stop_fraction)"
+    )
+    if _falls(config):
+        start, end = 1 - (config.initial_sparsity or 0), 1 - config.sparsity
+        raise ValueError(
+            f"{told}, so that the density would stay at {start:.4g} in place of {end:.4g}: lower "
+            "update_interval, or train for longer"
+        )
+    if config.stop_fraction > 0:
+        warnings.warn(f"{told}; lower update_interval, or take method 'static'", stacklevel=3)
+
+
+def _falls(config: SparsityConfig) -> bool:
+    """Whether a resolved configuration starts denser than it ends."""
+    start = config.sparsity if config.initial_sparsity is None else config.initial_sparsity
+    return config.density_schedule not in (None, "constant") and start != config.sparsity
 
 
 def reads(config: SparsityConfig) -> set[str]:

@@ -1,4 +1,4 @@
-"""Learning rates of link weights: their own parameter groups, scaled around each step.
+"""Learning rates of link weights: their own parameter groups, scaled within each step.
 
 In a dense baseline the weights of the layers that another method would make sparse take their
 place, so that a comparison can tune their rate, too.
@@ -21,6 +21,9 @@ from torch import nn
 from hf_chts.layers.sparse_linear import SparseLinear
 
 Scale = float | Literal["smupar"]
+
+_HOOKS = "_hf_chts_learning_rates"
+"""Where an optimizer keeps the handles of the hooks that scale its rates."""
 
 
 def separate_sparse_groups(
@@ -58,9 +61,10 @@ def separate_sparse_groups(
 
 
 class LearningRates:
-    """Multiplies the learning rates of link weights around each optimizer step.
+    """Multiplies the learning rates of link weights within each step of the optimizer.
 
-    Schedulers see the plain rate before and after, so any of them works unchanged.
+    Outside of it rates are plain, so schedulers work unchanged, whenever they step; parameter
+    groups may be loaded anew. Of several for one optimizer, the last one counts.
 
     Raises:
         ValueError: If a learning-rate scheduler watches the optimizer already and link weights
@@ -76,6 +80,7 @@ class LearningRates:
     ) -> None:
         self.factor = scale
         self.base_density = base_density
+        self._layers = {id(_links(layer)): layer for layer in layers.values()}
         self._plain: list[tuple[dict[str, Any], Any]] = []
         if scale != 1.0:
             if any(group["lr"] is None for group in optimizer.param_groups):
@@ -84,23 +89,22 @@ class LearningRates:
                     f"{type(optimizer).__name__} has none: give it lr, or set the scale to 1"
                 )
             separate_sparse_groups(optimizer, layers)
-        by_links = {id(_links(layer)): layer for layer in layers.values()}
-        self._groups: list[tuple[dict[str, Any], list[nn.Module]]] = []
+        for hook in vars(optimizer).pop(_HOOKS, ()):
+            hook.remove()
+        if scale != 1.0:
+            before = optimizer.register_step_pre_hook(self._scale)
+            vars(optimizer)[_HOOKS] = before, optimizer.register_step_post_hook(self._restore)
+
+    def _scale(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if self._plain:  # the last step was broken off
+            self._restore()
         for group in optimizer.param_groups:
-            members = [by_links[id(p)] for p in group["params"] if id(p) in by_links]
-            if members:
-                self._groups.append((group, members))
+            ids = map(id, group["params"])
+            if members := [self._layers[i] for i in ids if i in self._layers]:
+                self._plain.append((group, group["lr"]))
+                group["lr"] = group["lr"] * self._factor_of(members)
 
-    def scale(self) -> None:
-        """Apply the factor; a second call before :meth:`restore` does nothing."""
-        if self.factor == 1.0 or self._plain:
-            return
-        for group, layers in self._groups:
-            self._plain.append((group, group["lr"]))
-            group["lr"] = group["lr"] * self._factor_of(layers)
-
-    def restore(self) -> None:
-        """Put the plain rates back."""
+    def _restore(self, *_: Any) -> None:
         for group, rate in self._plain:
             group["lr"] = rate
         self._plain.clear()
@@ -110,6 +114,13 @@ class LearningRates:
             total = sum(math.prod(_shape(layer)) for layer in layers)
             return self.base_density * total / sum(_links(layer).numel() for layer in layers)
         return self.factor
+
+
+def innermost(optimizer: Any) -> Any:
+    """The torch optimizer inside accelerate's wrappers."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def _links(layer: nn.Module) -> nn.Parameter:

@@ -39,7 +39,8 @@ class Capture(torch.autograd.Function):
         layer: SparseLinear = ctx.layer
         rows, x = grads[0].reshape(-1, layer.out_features), x.reshape(-1, layer.in_features)
         if layer.capture_dense_grad:
-            grad = (rows.t() @ x).float()
+            half = x.dtype == torch.float16  # sums of it may be beyond its range
+            grad = rows.float().t() @ x.float() if half else (rows.t() @ x).float()
             layer.dense_grad = grad if layer.dense_grad is None else layer.dense_grad + grad
         if y is not None:
             if layer.coactivation is None:

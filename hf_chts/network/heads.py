@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+import itertools
+from collections.abc import Sequence
+
+from jaxtyping import Bool
+from torch import Tensor, nn
 
 from hf_chts.layers.sparse_linear import SparseLinear
 
@@ -37,3 +41,16 @@ def head_counts(model: nn.Module) -> dict[str, int]:
             if whole and name in PROJECTIONS:
                 counts[f"{parent}.{name}" if parent else name] = layer.out_features // size
     return counts
+
+
+def parts_of(layer: SparseLinear, n_parts: int) -> list[slice]:
+    """The output neurons of each sub-network that evolves by itself."""
+    height = layer.out_features // n_parts
+    return [slice(i * height, (i + 1) * height) for i in range(n_parts)]
+
+
+def shared_out(mask: Bool[Tensor, "out in"], parts: Sequence[slice], total: int) -> list[int]:
+    """A number of links shared out over parts in proportion to those they have."""
+    counts = [int(mask[rows].count_nonzero()) for rows in parts]
+    ends = [total * end // max(1, sum(counts)) for end in itertools.accumulate(counts)]
+    return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -7,6 +7,7 @@ Layers are recognised by the names that Transformers' families use.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -61,7 +62,8 @@ def hidden_groups(model: nn.Module) -> list[Group]:
         model: A model with sparse layers.
 
     Returns:
-        Groups whose ends are all sparse layers, in the order of the model.
+        Groups whose ends are all sparse layers, in the order of the model. Neurons of a layer that
+        the model uses in several places are left out: one place alone does not tell what they do.
     """
     layers = sparse_layers(model)
     rotary = any("Rotary" in type(module).__name__ for module in model.modules())
@@ -81,7 +83,22 @@ def hidden_groups(model: nn.Module) -> list[Group]:
                 [[End(prefix + before, "out")], [End(prefix + after, "in")]]
                 for before, _, after in chain(module)
             ]
-    return groups
+    shared = used_in_several_places(model)
+    names = {name for name, layer in layers.items() if id(layer) in shared}
+    return [g for g in groups if names.isdisjoint(end.layer for side in g for end in side)]
+
+
+def used_in_several_places(model: nn.Module) -> set[int]:
+    """Identities of the modules that stand under more than one name in the modules that hold them.
+
+    A block that is used as a whole in several places is one of them, and what it holds is not.
+    """
+    found = Counter(
+        id(child)
+        for module in model.modules()
+        for child in module._modules.values()  # named_children() tells each but once
+    )
+    return {module for module, places in found.items() if places > 1}
 
 
 def fused_ends(prefix: str, module: nn.Module) -> tuple[End, End, End] | None:

@@ -23,7 +23,7 @@ def times_transposed(
         mask: True at active links, which count 1.
         dtype: Type of ``x`` and of the product.
     """
-    columns = mask.flatten().nonzero().squeeze(1).to(torch.int32) % mask.shape[1]
+    columns = (mask.flatten().nonzero().squeeze(1) % mask.shape[1]).to(torch.int32)
     starts = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0)).to(torch.int32)
     ones = torch.ones(len(columns), dtype=dtype, device=mask.device)
     kernel = dense if native.why_unavailable(ones) else native

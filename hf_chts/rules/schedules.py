@@ -1,7 +1,7 @@
 """What changes over training, as pure functions of the step.
 
 A topology update at ``step`` uses the value *at* that step, with
-``progress = step / last step`` in [0, 1] (see ``progress``); steps count from 1, so progress 0 is
+``progress = step / last step`` in [0, 1]; steps count from 1, so progress 0 is
 the state before training and is never a value at an update. The three tables look schedules up by
 name:
 
@@ -15,17 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-
-
-def progress(step: int, first: int, last: int) -> float:
-    """How far a schedule from step ``first`` to step ``last`` has come at ``step``, in [0, 1].
-
-    Raises:
-        ValueError: If ``last`` does not come after ``first``.
-    """
-    if last <= first:
-        raise ValueError(f"a schedule must end after it starts; got first={first}, last={last}")
-    return min(max((step - first) / (last - first), 0.0), 1.0)
 
 
 def _cosine_zeta(progress: float, zeta: float) -> float:
@@ -84,6 +73,14 @@ from exponent 1 to 9 it runs from 0.5 to 0.9. ``exponent_linear``: the exponent 
 Source: Zhang et al., CHTs, NeurIPS 2025, arXiv 2501.19107 (delta); the exponent is linear in the
 authors' published code.
 """
+
+
+def exponent_of(softness: float | str | None, progress: float) -> float | None:
+    """The exponent of soft choice at a point of training; None for ranking."""
+    if softness is None or softness == "ranked":
+        return None
+    return EXPONENT[softness](progress, 1.0, 9.0) if isinstance(softness, str) else softness
+
 
 DENSITY: Mapping[str, Callable[[float, float, float], float]] = {
     "constant": lambda progress, start, end: end,

@@ -29,7 +29,8 @@ def choose(
     Source: Kool et al., ICML 2019, arXiv 1903.06059: the ``k`` largest of log odds plus
     Gumbel noise are a sample without replacement. Logarithms in float64 keep apart odds whose
     powers would underflow. Where few are to be chosen, drawing one by one, and again where a link
-    was drawn before, is a sample of the same law, and much cheaper.
+    was drawn before, is a sample of the same law, and much cheaper; what is still to be chosen
+    after some draws is chosen of the others by the first way.
 
     Args:
         scores: One score per link; those of links that are not eligible are ignored.
@@ -50,12 +51,15 @@ def choose(
     n_eligible = int(eligible.count_nonzero())
     if not 0 <= k <= n_eligible:
         raise ValueError(f"cannot choose {k} links: k must be in [0, {n_eligible}], the eligible")
+    drawn = torch.zeros_like(eligible)
     if exponent is not None and 4 * k < n_eligible:
         odds = torch.where(eligible, scores, 0).flatten()
         _check(odds, exponent)
-        drawn = _draw_few(odds.double(), k, generator, exponent)
-        if drawn is not None:
-            return drawn.view_as(eligible)
+        drawn = _draw_few(odds.double(), k, generator, exponent).view_as(eligible)
+        k -= int(drawn.count_nonzero())
+        if k == 0:
+            return drawn
+        eligible = eligible & ~drawn
     keys = scores.masked_select(eligible)
     _check(keys, exponent)
     chosen = torch.zeros_like(eligible)
@@ -63,7 +67,7 @@ def choose(
         if exponent is not None:
             keys = _perturbed(keys.to(torch.float64, copy=True), exponent, generator)
         chosen.masked_scatter_(eligible, _top_k(keys, k, generator))
-    return chosen
+    return drawn | chosen
 
 
 def draw_rows(
@@ -104,8 +108,8 @@ def _check(keys: Float[Tensor, " n"], exponent: float | None) -> None:
 
 def _draw_few(
     odds: Float[Tensor, " n"], k: int, generator: torch.Generator, exponent: float
-) -> Bool[Tensor, " n"] | None:
-    """Draw until ``k`` different links have come; None if half as many again do not bring them.
+) -> Bool[Tensor, " n"]:
+    """Draw half as many times again as ``k``: ``k`` different links, or fewer if these repeat.
 
     Scores of 0 are never drawn.
     """
@@ -119,8 +123,6 @@ def _draw_few(
     first = order.new_full(odds.shape, len(links))
     first.scatter_reduce_(0, links, order, "amin")
     different = links[first[links] == order][:k]
-    if len(different) < k:
-        return None
     chosen = torch.zeros(odds.shape, dtype=torch.bool, device=odds.device)
     return chosen.index_fill_(0, different, True)
 

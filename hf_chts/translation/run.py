@@ -12,6 +12,7 @@ import transformers
 from rich.console import Console
 from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainingArguments
 
+from hf_chts.engine.budget import refuse_standstill
 from hf_chts.monitor import TopologyMonitor
 from hf_chts.patching import plan, sparsify
 from hf_chts.safe_saving import whole_folder, write_text
@@ -81,6 +82,7 @@ def train(
         OSError: If a file cannot be read or written, for example on a full disk.
     """
     refuse_moving_links(recipe)
+    refuse_standstill(recipe.sparsity, recipe.training.max_steps)
     plan(empty_model(recipe), recipe.sparsity)
     scorers(recipe.data.target_lang)
     folder = RunFolder(Path(output))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from transformers.optimization import Adafactor
 
@@ -143,7 +146,7 @@ def test_an_optimizer_without_a_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="learning_rate_scale='smupar' takes an optimizer with a"):
         LearningRates(optimizer, sparse_layers(model), "smupar")
     assert len(optimizer.param_groups) == 1
-    LearningRates(optimizer, sparse_layers(model), 1.0).scale()
+    LearningRates(optimizer, sparse_layers(model), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -175,3 +178,71 @@ def test_a_dense_baseline_without_a_scale_keeps_its_one_group() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     Topology(model, optimizer, total_steps=4)
     assert len(optimizer.param_groups) == 1
+
+
+def rates_of_run(order, n_steps=6):
+    """Rates of link weights that each step used, with a warm-up, by what the loop calls when."""
+    model = sparse_model("smupar")
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    topology = Topology(model, optimizer, total_steps=n_steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / n_steps)
+    seen, values = watched(optimizer), id(sparse_layers(model)["0"].values)
+    for step in range(1, n_steps + 1):
+        topology.before_backward(step)
+        model(torch.randn(2, 6)).sum().backward()
+        calls = {"optimizer": optimizer.step, "scheduler": scheduler.step}
+        calls["topology"] = lambda step=step: topology.after_step(step)
+        for name in order:
+            calls[name]()
+        optimizer.zero_grad()
+    return [rates[values] for rates in seen]
+
+
+@pytest.mark.parametrize(
+    "order", [("optimizer", "topology", "scheduler"), ("optimizer", "scheduler", "topology")]
+)
+def test_schedulers_may_step_before_or_after_the_links(order) -> None:
+    assert rates_of_run(order) == pytest.approx([4 * RATE * step / 6 for step in range(6)])
+
+
+def test_a_resumed_optimizer_keeps_the_scale() -> None:
+    """Loading replaces the parameter groups."""
+    model = sparse_model("smupar")
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9)
+    Topology(model, optimizer, total_steps=4)
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    seen = watched(optimizer)
+    model(torch.randn(2, 6)).sum().backward()
+    optimizer.step()
+    assert max(seen[0].values()) == pytest.approx(4 * RATE)
+    assert {group["lr"] for group in optimizer.param_groups} == {RATE}
+
+
+def test_inside_accelerates_wrapper() -> None:
+    model = sparse_model("smupar")
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    first = Topology(model, optimizer, total_steps=4)
+    wrapped = Accelerator(cpu=True).prepare(optimizer)
+    second = Topology(model, wrapped, total_steps=4)  # takes the place of the first
+    assert first.optimizer is second.optimizer is optimizer
+    seen = watched(optimizer)
+    model(torch.randn(2, 6)).sum().backward()
+    wrapped.step()
+    assert max(seen[0].values()) == pytest.approx(4 * RATE)
+
+
+def test_a_step_that_was_broken_off() -> None:
+    model = sparse_model("smupar")
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    Topology(model, optimizer, total_steps=4)
+    model(torch.randn(2, 6)).sum().backward()
+
+    def fail():
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        optimizer.step(fail)
+    seen = watched(optimizer)
+    optimizer.step()
+    assert max(seen[0].values()) == pytest.approx(4 * RATE)
+    assert {group["lr"] for group in optimizer.param_groups} == {RATE}

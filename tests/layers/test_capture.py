@@ -143,3 +143,12 @@ def test_rounding_is_no_dependence():
     (layer(x) * weight).sum().backward()
     assert layer.coactivation.n_tokens == 4
     check(layer, x[[0, 1, 3, 5]])
+
+
+def test_dense_gradients_beyond_the_range_of_half_precision():
+    """float16 ends at 65,504; a GradScaler looks at active links only."""
+    layer = layer_of(kernel="dense").half()
+    layer.capture_dense_grad = True
+    x, grad = torch.full((4, IN), 200.0).half(), torch.full((4, OUT), 100.0).half()
+    layer(x).backward(grad)
+    assert torch.equal(layer.dense_grad, torch.full((OUT, IN), 80_000.0))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from native_cases import Layer, assert_close, needs_binary
 
 from hf_chts.layers.kernels import binary, native
+from hf_chts.layers.sparse_linear import SparseLinear
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -233,3 +234,13 @@ def test_index_is_small():
     assert size <= 0.8 * 2048 * 512
     assert layer.index[0] is layer.crow or torch.equal(layer.index[0], layer.crow)
     assert layer.index[1].data_ptr() == layer.col.data_ptr()  # no second copy
+
+
+def test_links_that_changed_before_the_backward_are_refused():
+    """Their number decides how far the kernel reads and writes."""
+    layer = SparseLinear(40, 30, 300, kernel="native")
+    layer.set_links(torch.arange(300) * 4, torch.ones(300))
+    y = layer(torch.randn(5, 40)).sum()
+    layer.set_links(torch.arange(100) * 12, torch.ones(100))
+    with pytest.raises(ValueError, match="100 links now and had others in the forward pass"):
+        y.backward()

@@ -80,6 +80,16 @@ def test_few_that_never_come_are_filled_up_from_the_zeros():
     assert not (chosen & ~eligible).any()
 
 
+def test_few_are_drawn_by_the_law_where_one_link_has_most_of_the_odds():
+    """Draws repeat there, and what is missing is drawn of the others."""
+    odds = [0.9, *[0.1 / 40] * 40]
+    left_out = 1 - inclusion(odds, 2)[0]
+    scores, eligible, generator = torch.tensor(odds), torch.ones(41).bool(), seeded()
+    n = 20_000
+    missed = sum(not choose(scores, eligible, 2, generator, 1.0)[0] for _ in range(n)) / n
+    assert missed == pytest.approx(left_out, abs=4 * (left_out / n) ** 0.5)
+
+
 def test_one_score_far_above_the_rest_does_not_keep_them_out():
     scores = torch.full((100,), 1e-12)
     scores[7] = 1.0

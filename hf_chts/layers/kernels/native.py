@@ -197,6 +197,11 @@ def _backward(
     want_values: bool,
     want_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if views.shape[0] != binary().index_bytes(grad.shape[-1], x.shape[-1], values.shape[0]):
+        raise ValueError(
+            f"the layer has {values.shape[0]} links now and had others in the forward pass: change "
+            "links after the backward pass"
+        )
     rows, n_rows, stride = _as_rows(x)
     grad_rows, _, grad_stride = _as_rows(grad)
     values = values.contiguous()
