@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
@@ -243,12 +243,22 @@ def _link_counts(files: Iterable[str]) -> dict[str, int]:
     """Number of links of every sparse layer in the files, from their headers alone."""
     counts = {}
     for path in files:
-        with safe_open(path, framework="pt") as tensors:
+        with _opened(path) as tensors:
             for key in tensors.keys():  # noqa: SIM118  # not a dict
                 owner, _, leaf = key.rpartition(".")
                 if leaf == "values":
                     counts[owner] = tensors.get_slice(key).get_shape()[0]
     return counts
+
+
+def _opened(path: str) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged or no safetensors file ({error}): copy the model again, or take "
+            "one of the run's checkpoints"
+        ) from None
 
 
 def _locate(

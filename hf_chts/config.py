@@ -30,7 +30,8 @@ class SparsityConfig:
             whole name. Empty: all of them.
         exclude: Linear layers to leave dense, likewise; wins over ``include``.
         layer_density: How links are shared out over layers: ``"uniform"``, ``"er"``, ``"erk"``, or
-            ``"lamp"``: uniform at first, then by the strength of links each time the density falls.
+            ``"obd"``: uniform at first, then by what links matter each time the density falls
+            (:func:`hf_chts.rules.distribution.obd_counts`).
         initial: Initial topology, a rule's name or ``{"rule": name, parameter: value}``.
         input_initial: Initial topology of layers that see raw inputs, where ``sparsify`` is given
             calibration data and so knows them; None: ``initial``.
@@ -64,11 +65,11 @@ class SparsityConfig:
             at its largest weights where ``initial`` is open, and draws Xavier weights otherwise.
         init_scale: Factor on the initial weights that are drawn, above 0.
         learning_rate_scale: Factor on the learning rate of link weights, above 0, or
-            ``"smupar"``: ``base_density`` / density of the layer, following the density as it
-            falls (Dey et al., NeurIPS 2024). Make :class:`hf_chts.Topology` before a learning-rate
-            scheduler then, since it gives link weights their own parameter groups; trainers do so
-            themselves. With ``method="dense"`` it is the factor of the layers that other methods
-            make sparse.
+            ``"smupar"``: ``base_density`` / density, following the density as it falls (Dey et
+            al., NeurIPS 2024); layers of one shape have one rate, that of their mean density. Make
+            :class:`hf_chts.Topology` before a learning-rate scheduler then, since it gives link
+            weights their own parameter groups; trainers do so themselves. With
+            ``method="dense"`` it is the factor of the layers that other methods make sparse.
         base_density: Density at which ``"smupar"`` leaves the rate as it is, in (0, 1]; not read
             where the scale is a number.
         kernel: ``"auto"`` (native where the processor has it), ``"native"`` or ``"dense"``.
@@ -79,7 +80,7 @@ class SparsityConfig:
     seed: int = 0
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    layer_density: Literal["uniform", "er", "erk", "lamp"] = "uniform"
+    layer_density: Literal["uniform", "er", "erk", "obd"] | None = None
     initial: RuleSpec | None = None
     input_initial: RuleSpec | None = None
     removal: RuleSpec | None = None

@@ -37,6 +37,7 @@ GMP_PAPER = "Zhu and Gupta 2017, arXiv:1710.01878"
 GRANET_PAPER = "Liu et al., NeurIPS 2021, arXiv:2106.10404"
 
 DEFAULTS: dict[str, Any] = {
+    "layer_density": "uniform",
     "initial": "er",
     "input_initial": None,
     "removal": None,
@@ -154,6 +155,11 @@ def _beyond(name: str, regrowth: str, what: str) -> Method:
 METHODS["hebbian"] = _beyond("chts", "hebbian", "regrowth between neurons that fire together")
 METHODS["hebbian_sigmoid"] = _beyond(
     "chtss", "hebbian", "regrowth between neurons that fire together"
+)
+METHODS["chtss_obd"] = Method(
+    "hf_chts, not from a paper; LeCun et al., NIPS 1989",
+    {**METHODS["chtss"].settings, "layer_density": "obd"},
+    "chtss with links shared out over layers by Optimal Brain Damage as the density falls",
 )
 METHODS["hebbian_ch"] = _beyond(
     "chts", "ch2_l3n_hebbian", "regrowth by the geometric mean of CH2-L3n and Hebbian scores"

@@ -25,7 +25,7 @@ from hf_chts.engine.budget import (
 from hf_chts.engine.captures import ask, complete, forget
 from hf_chts.engine.install import Change, install
 from hf_chts.engine.layer_memory import memories, recall, start_counting
-from hf_chts.engine.optimizer_state import refuse_foreign_state
+from hf_chts.engine.optimizer_state import refuse_foreign_state, saliency
 from hf_chts.engine.parameter_groups import LearningRates, innermost
 from hf_chts.engine.ranks import SharedWork
 from hf_chts.engine.telemetry import LayerUpdate
@@ -34,7 +34,7 @@ from hf_chts.methods import resolve
 from hf_chts.network.heads import head_counts, parts_of, shared_out
 from hf_chts.network.linears import scaled_layers
 from hf_chts.network.wiring import hidden_groups
-from hf_chts.rules.distribution import lamp_counts
+from hf_chts.rules.distribution import obd_counts
 from hf_chts.rules.links import Links
 from hf_chts.rules.percolation import active_neuron_rate, percolate
 from hf_chts.rules.randomness import generator_for
@@ -211,10 +211,11 @@ class Topology:
     def _targets(self, step: int) -> dict[str, int]:
         """How many links each layer has after an update."""
         counts = self._counts(self._progress(step))
-        if self.config.layer_density != "lamp":
+        if self.config.layer_density != "obd":
             return counts
-        weights = {name: layer.values for name, layer in self.layers.items()}
-        return lamp_counts(weights, sum(counts.values()))
+        trained = [name for name in counts if not self._is_frozen(name)]
+        saliencies = {name: saliency(self.optimizer, self.layers[name], name) for name in trained}
+        return counts | obd_counts(saliencies, {name: counts[name] for name in trained})
 
     def _remove(self, name: str, before: Mask, target: int, step: int) -> Mask:
         """Links that survive: no more than the target, and of those all but a share zeta."""
@@ -250,7 +251,6 @@ class Topology:
         return percolated
 
     def _is_frozen(self, name: str) -> bool:
-        """Whether a layer keeps its weights, and so the links that have them."""
         return not self.layers[name].values.requires_grad
 
     def _regrow(self, name: str, before: Mask, kept: Mask, target: int, step: int) -> Mask:

@@ -14,6 +14,7 @@ shift $(($# < 2 ? $# : 2))
 methods=dense,static,chts,chts_random,rigl,set,hebbian,granet,chtss,hebbian_sigmoid,cht,rigl_soft
 methods+=,narrow-dense,hebbian_ch,set_cosine,static_brf,gmp,mest,shallow-decoder
 here=$(dirname "$0")
+PATH="$PATH:$here/../.venv/bin"  # where scripts/install.sh puts hf-chts, if no other is found
 exec hf-chts compare "$here/../recipes/multi30k_en_de/small.yaml" --output "$output" \
     --settings "$here/compare_multi30k.yaml" --methods "${METHODS:-$methods}" \
     --sparsity "${SPARSITY:-0.9}" --seeds "${SEEDS:-1,2,3}" \

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import families
 import pytest
@@ -281,3 +282,13 @@ def test_a_kernel_asked_for_elsewhere_is_taken_where_it_can_run(tmp_path):
     assert {layer.kernel for layer in hf_chts.sparse_layers(same).values()} == {"native"}
     narrow = hf_chts.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert {layer.kernel for layer in hf_chts.sparse_layers(narrow).values()} == {"auto"}
+
+
+def test_a_file_that_was_cut_off_is_named(marian, tmp_path):
+    shutil.copytree(marian[1], tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(
+        ValueError, match=r"cut/model.safetensors is damaged or no safetensors file"
+    ):
+        hf_chts.from_pretrained(tmp_path / "cut")

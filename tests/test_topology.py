@@ -50,20 +50,42 @@ def test_any_density_and_zeta(method, sparsity, zeta, how) -> None:
 
 
 @pytest.mark.parametrize("method", ["gmp", "granet", "chtss"])
-def test_lamp_moves_density_between_layers_as_it_falls(method) -> None:
-    loop = Loop(method=method, sparsity=0.7, layer_density="lamp", kernel="dense")
+def test_obd_moves_density_to_layers_that_matter_as_it_falls(method) -> None:
+    loop = Loop(method=method, sparsity=0.7, layer_density="obd", kernel="dense")
     size = sum(layer.in_features * layer.out_features for layer in loop.layers.values())
-    with torch.no_grad():
-        loop.layers["2"].values[0] = 1000.0  # beside it, its layer's other links are weak
     counts = [layer.nnz for layer in loop.layers.values()]
     for _ in range(12):
-        loop.go()
+        loop.before_update()
+        state = loop.optimizer.state[loop.layers["0"].values]
+        state["exp_avg_sq"].fill_(1.0)  # its gradients are far larger than the others'
+        loop.topology.after_step(loop.step)
         now = [layer.nnz for layer in loop.layers.values()]
         assert all(b <= a for a, b in zip(counts, now, strict=True))
         counts = now
     assert sum(counts) == pytest.approx(0.3 * size, abs=len(counts))
     densities = {name: layer.density for name, layer in loop.layers.items()}
-    assert densities["2"] < 0.15 < 0.3 < densities["0"]
+    assert densities["0"] > 0.4 > 0.2 > densities["2"] > 0.3 * 0.3 - 0.01
+
+
+def test_obd_leaves_frozen_layers_their_share() -> None:
+    loop = Loop(method="gmp", sparsity=0.7, layer_density="obd")
+    loop.layers["2"].values.requires_grad_(False)
+    for _ in range(12):
+        loop.go()
+    assert loop.layers["2"].density == pytest.approx(0.3, abs=0.01)
+
+
+def test_obd_takes_an_optimizer_that_keeps_squared_gradients() -> None:
+    for kind in ("rmsprop", "adafactor_hf"):
+        loop = Loop(kind, method="chtss", sparsity=0.7, layer_density="obd")
+        assert loop.go() == []
+        assert loop.go()
+    loop = Loop("sgd", method="chtss", sparsity=0.7, layer_density="obd")
+    loop.go()
+    before = loop.masks()
+    with pytest.raises(ValueError, match="SGD keeps none for 0: take one of these"):
+        loop.go()
+    assert all(torch.equal(mask, before[name]) for name, mask in loop.masks().items())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -29,7 +29,7 @@ def link_counts(
     schedule = DENSITY[config.density_schedule or "constant"]
     start = config.sparsity if config.initial_sparsity is None else config.initial_sparsity
     density = schedule(progress, 1 - start, 1 - config.sparsity)
-    share = densities(shapes, density, config.layer_density)
+    share = densities(shapes, density, config.layer_density or "uniform")
     return {name: round(share[name] * out * inp) for name, (out, inp) in shapes.items()}
 
 
@@ -97,9 +97,9 @@ def reads(config: SparsityConfig) -> set[str]:
 
 def check_rules(config: SparsityConfig) -> None:
     """Refuse a resolved configuration whose rules are not there, or do not go together."""
-    if config.layer_density == "lamp" and config.density_schedule in (None, "constant"):
+    if config.layer_density == "obd" and config.density_schedule in (None, "constant"):
         raise ValueError(
-            "layer_density 'lamp' moves links between layers while the density falls, and method "
+            "layer_density 'obd' moves links between layers while the density falls, and method "
             f"{config.method!r} keeps its density: take 'uniform', 'er' or 'erk', or a method "
             "such as 'chtss'"
         )

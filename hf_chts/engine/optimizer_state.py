@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from hf_chts.layers.sparse_linear import SparseLinear
 
+_SQUARES = ("exp_avg_sq", "square_avg")
+"""Names of a link's mean squared gradient in the state of Adam and its kin, and of RMSprop."""
+
 
 def _tensors(optimizer: torch.optim.Optimizer, values: nn.Parameter) -> list[tuple[str, Tensor]]:
     """The tensors an optimizer keeps for a parameter, scalars such as steps left out."""
@@ -35,6 +38,26 @@ def refuse_foreign_state(
                     f"the {layer.nnz} links of {name}: links can move only with an optimizer whose "
                     "state has one number a link (SGD, Adam, AdamW, Adagrad, RMSprop, Adafactor)"
                 )
+
+
+def saliency(
+    optimizer: torch.optim.Optimizer, layer: SparseLinear, name: str
+) -> Float[Tensor, " n_links"]:
+    """Squared weight times mean squared gradient of each link; 0 where no loss reached the layer.
+
+    Raises:
+        ValueError: If the optimizer keeps no squared gradients.
+    """
+    kept: dict[str, Tensor] = dict(_tensors(optimizer, layer.values))
+    squares = next((kept[key] for key in _SQUARES if key in kept), None)
+    if squares is None and optimizer.state.get(layer.values):
+        raise ValueError(
+            "layer_density 'obd' takes an optimizer that keeps mean squared gradients (Adam, "
+            f"AdamW, RMSprop), and {type(optimizer).__name__} keeps none for {name}: take one of "
+            "these, or layer_density 'uniform'"
+        )
+    values = layer.values.detach()
+    return torch.zeros_like(values) if squares is None else values.square() * squares
 
 
 def move_links(

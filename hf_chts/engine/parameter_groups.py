@@ -31,8 +31,8 @@ def separate_sparse_groups(
 ) -> None:
     """Give link weights parameter groups of their own, one for each layer shape, in place.
 
-    Layers of one shape have one density, whatever the layer-wise distribution. Options of a group
-    (learning rate, weight decay) are inherited. A group that is separate already stays as it is.
+    Layers of one shape start with one density, whatever the layer-wise distribution. Options of a
+    group (learning rate, weight decay) are inherited. One that is separate already stays as it is.
 
     Raises:
         ValueError: If a learning-rate scheduler watches the optimizer already.

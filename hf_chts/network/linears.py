@@ -95,8 +95,9 @@ def find_linears(
 
 
 def family(name: str) -> str:
-    """A layer's name with its numbers replaced: ``decoder.layers.*.fc1``."""
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+    """A layer's name with all numbers replaced but its own: ``layers.*.fc1``, ``net.0``."""
+    parents, dot, own = name.rpartition(".")
+    return ".".join("*" if part.isdigit() else part for part in parents.split(".")) + dot + own
 
 
 def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:

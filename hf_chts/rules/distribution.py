@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -24,8 +25,8 @@ def densities(shapes: Shapes, density: float, how: str) -> dict[str, float]:
     Args:
         shapes: (out, in) of every layer by name.
         density: Overall density, in (0, 1].
-        how: ``uniform`` (the same density everywhere), ``er``, ``erk``, or ``lamp``: uniform as
-            long as no weight is trained; see :func:`lamp_counts` for what follows.
+        how: ``uniform`` (the same density everywhere), ``er``, ``erk``, or ``obd``: uniform as
+            long as no weight is trained; see :func:`obd_counts` for what follows.
 
     Returns:
         Density of every layer by name, in (0, 1]. Layers whose share would exceed 1 become dense
@@ -73,35 +74,42 @@ DISTRIBUTIONS: Mapping[str, Callable[[Shapes, float], dict[str, float]]] = {
     "uniform": _uniform,
     "er": _erdos_renyi,
     "erk": _erdos_renyi,
-    "lamp": _uniform,
+    "obd": _uniform,
 }
 """Ways of sharing out by name; each takes the shapes and the overall density."""
 
 
-def lamp_counts(weights: Mapping[str, Float[Tensor, " n_links"]], total: int) -> dict[str, int]:
-    """How many links each layer keeps of ``total``, by magnitudes made comparable over layers.
+LEAST = 0.3
+"""Share of its uniform number of links that a layer keeps wherever others need more."""
 
-    A link scores its squared weight over the sum of squares of its layer's links that are no
-    weaker. The highest scores of all layers stay; each layer's strongest link is one of them.
 
-    Source: LAMP, Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning", ICLR
-    2021, arXiv 2010.07611, equation 4. Deviation: there for pruning a trained network at once,
-    here each time that the density falls, while weights are trained.
+def obd_counts(
+    saliencies: Mapping[str, Float[Tensor, " n_links"]], uniform: Mapping[str, int]
+) -> dict[str, int]:
+    """How many links each layer keeps, by how much the loss would rise without them.
+
+    The highest saliencies of all layers stay, and in each layer at least ``LEAST`` of its uniform
+    number of links. Saliencies are comparable over layers, as magnitudes are not: they tell a
+    large weight that hardly matters from a small one that does.
+
+    Source: Optimal Brain Damage, LeCun et al., NIPS 1989, equation 5: the saliency of a link is
+    ``weight ** 2`` times the second derivative of the loss. Deviations: mean squared gradients
+    stand for second derivatives, as in Adam; saliencies decide how many links each layer keeps, and
+    the rule of the falling density which ones.
 
     Args:
-        weights: Weights of the active links of every layer by name.
-        total: Links to keep, from the number of layers to the number of links.
+        saliencies: Of the active links of every layer by name, at least 0.
+        uniform: How many links each layer would have at one density; their sum is kept. No more
+            than there are active ones.
 
     Returns:
-        Number of links of every layer by name; their sum is ``total``.
+        Number of links of every layer by name.
     """
     scores = []
-    for weight in weights.values():
-        squares = weight.double().square().sort(descending=True).values
-        share = (squares / squares.cumsum(0)).nan_to_num(0.0)
-        share[:1] = torch.inf
-        scores.append(share)
-    owner = torch.cat([torch.full_like(share, n) for n, share in enumerate(scores)])
-    kept = torch.cat(scores).argsort(descending=True, stable=True)[:total]
-    counts = owner[kept].long().bincount(minlength=len(scores)).tolist()
-    return dict(zip(weights, counts, strict=True))
+    for name, saliency in saliencies.items():
+        kept = saliency.argsort(descending=True, stable=True)[: math.ceil(LEAST * uniform[name])]
+        scores.append(saliency.double().index_fill(0, kept, torch.inf))
+    owner = torch.cat([torch.full_like(score, n) for n, score in enumerate(scores)])
+    best = torch.cat(scores).argsort(descending=True, stable=True)[: sum(uniform.values())]
+    counts = owner[best].long().bincount(minlength=len(scores)).tolist()
+    return dict(zip(saliencies, counts, strict=True))

@@ -29,7 +29,7 @@ def pack(lengths: Sequence[int], max_tokens: int) -> list[slice]:
     if lengths and lengths[-1] > max_tokens:
         raise ValueError(
             f"a sentence of {lengths[-1]} tokens does not fit a batch of max_tokens={max_tokens}; "
-            "raise max_tokens or lower max_length"
+            "raise it (training.batch_tokens in a recipe) or lower data.max_length"
         )
     slices, start = [], 0
     for i, length in enumerate(lengths):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 from rich.console import Console
+from safetensors import SafetensorError
 from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainingArguments
 
 from hf_chts.engine.budget import refuse_standstill
@@ -272,7 +273,10 @@ def load_model(directory: str | Path) -> tuple[Any, TokenizerPair]:
         path = path / "model"
     elif not (path / "config.json").is_file():
         raise ValueError(f"{directory} holds no model: give the folder of a finished run or model")
-    model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=False)
+    try:
+        model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=False)
+    except SafetensorError as error:
+        raise ValueError(f"the weights in {path} are damaged ({error}): copy them again") from None
     keep_frozen(model)
     if torch.cuda.is_available():
         model = model.cuda()

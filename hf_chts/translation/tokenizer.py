@@ -117,6 +117,12 @@ class TokenizerPair:
 
 def _read(name_or_path: str | Path) -> Any:
     """A tokenizer; what it brings of its own code is never run."""
+    folder = Path(name_or_path)
+    if folder.is_dir() and not any(folder.glob("*token*")) and not any(folder.glob("*vocab*")):
+        raise ValueError(
+            f"{folder} has no tokenizer: give the folder of a run or of a model that was saved "
+            "with its tokenizer; checkpoints have none"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
         tokenizer(UNHEARD_OF, verbose=False)  # a missing <unk> shows only where it is needed

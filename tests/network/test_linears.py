@@ -164,6 +164,7 @@ def test_a_broken_regular_expression_is_named():
 def test_families_of_names():
     assert family("decoder.layers.11.fc1") == "decoder.layers.*.fc1"
     assert family("wi_0") == "wi_0"
+    assert [family(name) for name in ("2", "net.2")] == ["2", "net.2"]
 
 
 def test_models_without_data_are_read_too():

@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hf_chts.rules.distribution import densities, lamp_counts
+from hf_chts.rules.distribution import densities, obd_counts
 
 SHAPES = {"q": (512, 512), "k": (64, 512), "up": (2048, 512), "down": (512, 2048)}
 
@@ -70,7 +72,7 @@ def test_density_out_of_range_is_refused(density):
 
 
 def test_unknown_distribution_is_refused():
-    with pytest.raises(ValueError, match="no distribution 'snip'; known: er, erk, lamp, uniform"):
+    with pytest.raises(ValueError, match="no distribution 'snip'; known: er, erk, obd, uniform"):
         densities(SHAPES, 0.1, "snip")
 
 
@@ -79,27 +81,32 @@ def test_a_layer_without_links_is_named():
         densities({"big": (100, 100), "gate": (1, 3)}, 0.1, "uniform")
 
 
-@pytest.mark.parametrize(("total", "of_a", "of_b"), [(2, 1, 1), (3, 1, 2), (4, 1, 3), (5, 2, 3)])
-def test_lamp_by_hand(total, of_a, of_b):
-    # Squares from the strongest: 9 1 and 4 4 1; scores: 1, 1/10 and 1, 4/8, 1/9.
-    weights = {"a": torch.tensor([1.0, -3.0]), "b": torch.tensor([2.0, 1.0, -2.0])}
-    assert lamp_counts(weights, total) == {"a": of_a, "b": of_b}
+@pytest.mark.parametrize(
+    ("uniform", "of_a", "of_b"), [((1, 1), 1, 1), ((1, 2), 1, 2), ((2, 2), 1, 3), ((2, 3), 2, 3)]
+)
+def test_obd_by_hand(uniform, of_a, of_b):
+    """Each keeps its best one; then 4, 3 and 1 come, of b, b and a."""
+    saliencies = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([4.0, 5.0, 3.0])}
+    counts = obd_counts(saliencies, dict(zip("ab", uniform, strict=True)))
+    assert counts == {"a": of_a, "b": of_b}
 
 
 @given(
-    st.lists(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30), min_size=1, max_size=6),
+    st.lists(st.lists(st.floats(0, 5, width=32), min_size=1, max_size=30), min_size=1, max_size=6),
     st.data(),
 )
-def test_lamp_keeps_the_total_and_all_layers(layers, data):
-    weights = {str(n): torch.tensor(values) for n, values in enumerate(layers)}
-    sizes = {name: len(values) for name, values in weights.items()}
-    total = data.draw(st.integers(len(layers), sum(sizes.values())))
-    counts = lamp_counts(weights, total)
-    assert sum(counts.values()) == total
-    assert all(1 <= counts[name] <= sizes[name] for name in weights)
-    scaled = {name: 2.0**n * values for n, (name, values) in enumerate(weights.items())}
-    assert lamp_counts(scaled, total) == counts  # the size of a layer's weights says nothing
+def test_obd_keeps_the_total_and_a_share_of_every_layer(layers, data):
+    saliencies = {str(n): torch.tensor(values) for n, values in enumerate(layers)}
+    uniform = {n: data.draw(st.integers(1, len(x))) for n, x in saliencies.items()}
+    counts = obd_counts(saliencies, uniform)
+    assert sum(counts.values()) == sum(uniform.values())
+    assert all(0.3 * uniform[n] <= counts[n] <= len(saliencies[n]) for n in saliencies)
+    threshold = [saliencies[n].sort(descending=True).values[counts[n] :] for n in saliencies]
+    lost = max((float(x[0]) for x in threshold if len(x)), default=0.0)
+    above = [n for n in saliencies if counts[n] > math.ceil(0.3 * uniform[n])]
+    kept = [saliencies[n].sort(descending=True).values[counts[n] - 1] for n in above]
+    assert all(float(x) >= lost for x in kept)
 
 
-def test_lamp_is_uniform_before_training():
-    assert densities(SHAPES, 0.3, "lamp") == densities(SHAPES, 0.3, "uniform")
+def test_obd_is_uniform_before_training():
+    assert densities(SHAPES, 0.3, "obd") == densities(SHAPES, 0.3, "uniform")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,3 +172,22 @@ def test_what_is_wrong_is_told_before_anything_is_written(recipe, folder, tmp_pa
 def test_no_model(name, folder) -> None:
     with pytest.raises(ValueError, match=r"give (that|the folder) of a finished run"):
         run.load_model(folder / name)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_a_model_whose_weights_were_cut_off_is_refused(chts, tmp_path, kind) -> None:
+    shutil.copytree(chts[0] / "model", tmp_path / "cut")
+    if kind == "dense":
+        hf_chts.densify(hf_chts.from_pretrained(tmp_path / "cut")).save_pretrained(tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"cut.* damaged .*: copy the"):
+        run.load_model(tmp_path / "cut")
+
+
+def test_a_checkpoint_has_no_tokenizer(chts) -> None:
+    checkpoint = next((chts[0] / "checkpoints").glob("checkpoint-*"))
+    with pytest.raises(
+        ValueError, match="has no tokenizer: give the folder of a run or of a model"
+    ):
+        run.load_model(checkpoint)
