@@ -86,8 +86,8 @@ def method_of(row: str, settings: Settings) -> str:
 def recipe_for(recipe: Recipe, cell: Cell, settings: Settings) -> Recipe:
     """The recipe of one run: the shared one, changed by its row, at its sparsity and seed.
 
-    Runs of one seed see their data in the same order, and what is drawn for one layer, such as an
-    embedding, is the same wherever that layer is the same.
+    Runs of one seed see their data in the same order, and models of one shape draw the same first
+    weights for their dense parts.
 
     Args:
         recipe: What all runs share.

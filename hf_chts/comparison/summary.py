@@ -70,7 +70,8 @@ def _notes(comparison: Comparison, found: Findings) -> list[str]:
     return [
         "mean ± standard error over the seeds that are done; without ± there is one seed",
         f"- {found.baseline}: less {found.baseline} of the same seed, which has the same data "
-        "order and first weights; mean ± standard error over the seeds that both have done",
+        "order and, where the model has the same shape, the same first weights of dense parts; "
+        "mean ± standard error over the seeds that both have done",
         "p: how often the choice of test sentences alone would make a difference in BLEU or chrF "
         f"to {found.baseline} this large, by sacreBLEU's paired bootstrap: 1,000 resamples of the "
         "sentences, each with its translations by all seeds that both have done. Small ones count "
