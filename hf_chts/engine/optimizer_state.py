@@ -43,7 +43,7 @@ def refuse_foreign_state(
 def saliency(
     optimizer: torch.optim.Optimizer, layer: SparseLinear, name: str
 ) -> Float[Tensor, " n_links"]:
-    """Squared weight times mean squared gradient of each link; 0 where no loss reached the layer.
+    """Squared weight times root mean squared gradient of each link; 0 if no loss reached the layer.
 
     Raises:
         ValueError: If the optimizer keeps no squared gradients.
@@ -57,7 +57,7 @@ def saliency(
             "these, or layer_density 'uniform'"
         )
     values = layer.values.detach()
-    return torch.zeros_like(values) if squares is None else values.square() * squares
+    return torch.zeros_like(values) if squares is None else values.square() * squares.sqrt()
 
 
 def move_links(
