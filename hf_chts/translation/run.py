@@ -11,13 +11,14 @@ import torch
 import transformers
 from rich.console import Console
 from safetensors import SafetensorError
-from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainingArguments
+from transformers import AutoModelForSeq2SeqLM
 
 from hf_chts.engine.budget import refuse_standstill
 from hf_chts.monitor import TopologyMonitor
 from hf_chts.patching import plan, sparsify
 from hf_chts.safe_saving import whole_folder, write_text
 from hf_chts.training.topology_log import LOG_FILE
+from hf_chts.translation.arguments import training_arguments
 from hf_chts.translation.averaging import average_checkpoints, refuse_moving_links
 from hf_chts.translation.batches import Collator
 from hf_chts.translation.bleu import Scores, score, scorers
@@ -33,13 +34,6 @@ from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.sizes import Sizes
 from hf_chts.translation.tokenizer import TokenizerPair
 from hf_chts.translation.training import TranslationTrainer
-
-# the name that does not warn: Transformers changed it and keeps the older one for a while
-_CHECKPOINTING = (
-    "activation_checkpointing"
-    if hasattr(Seq2SeqTrainingArguments, "activation_checkpointing")
-    else "gradient_checkpointing"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +81,7 @@ def train(
     plan(empty_model(recipe), recipe.sparsity)
     scorers(recipe.data.target_lang)
     folder = RunFolder(Path(output))
-    args = _training_arguments(recipe, folder)
+    args = training_arguments(recipe, folder)
     main = args.process_index == 0
     goes_on = resume or resume_from is not None
     checkpoint = None
@@ -158,47 +152,6 @@ def _sparse_model(
         write_text(folder.path / "patching.txt", f"{patching}\n")
         folder.record_environment()
     return model
-
-
-def _training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
-    training = recipe.training
-    by_bleu = training.best_by == "bleu"
-    averages = training.average_last > 0
-    return Seq2SeqTrainingArguments(
-        output_dir=str(folder.checkpoints),
-        max_steps=training.max_steps,
-        gradient_accumulation_steps=training.accumulation,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type="constant" if "noam" in training.schedule else training.schedule,
-        warmup_steps=training.warmup_steps,
-        adam_beta1=training.betas[0],
-        adam_beta2=training.betas[1],
-        adam_epsilon=training.epsilon,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.clip,
-        bf16=training.precision == "bf16",
-        **{_CHECKPOINTING: training.gradient_checkpointing},
-        eval_strategy="steps",
-        eval_steps=training.evaluate_every,
-        save_strategy="steps",
-        save_steps=training.evaluate_every,
-        save_total_limit=max(2, training.average_last),
-        load_best_model_at_end=not averages,
-        metric_for_best_model="eval_bleu" if by_bleu else "eval_loss",
-        greater_is_better=by_bleu,
-        logging_steps=_log_every(training.evaluate_every),
-        seed=training.seed,
-        disable_tqdm=True,
-        report_to=list(training.report_to),
-        use_cpu=not torch.cuda.is_available(),
-        remove_unused_columns=False,
-    )
-
-
-def _log_every(evaluate_every: int) -> int:
-    """At most 100 steps, and no mean over steps on both sides of a checkpoint."""
-    most = max(1, min(100, evaluate_every // 5))
-    return max(n for n in range(1, most + 1) if evaluate_every % n == 0)
 
 
 def _fit(trainer: TranslationTrainer, folder: RunFolder, checkpoint: str | None) -> float:

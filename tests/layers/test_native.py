@@ -242,5 +242,5 @@ def test_links_that_changed_before_the_backward_are_refused():
     layer.set_links(torch.arange(300) * 4, torch.ones(300))
     y = layer(torch.randn(5, 40)).sum()
     layer.set_links(torch.arange(100) * 12, torch.ones(100))
-    with pytest.raises(ValueError, match="100 links now and had others in the forward pass"):
+    with pytest.raises(ValueError, match="other links than these 100 in the forward pass"):
         y.backward()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import hf_chts
-from hf_chts.translation import run
+from hf_chts.translation import arguments, run
 from hf_chts.translation.data import DataSource
 from hf_chts.translation.recipe import load_recipe
 from hf_chts.translation.sections import ModelSection
@@ -97,7 +97,7 @@ def test_the_last_checkpoint_is_validated(recipe, tmp_path) -> None:
     ("every", "logged"), [(1, 1), (7, 1), (12, 2), (13, 1), (500, 100), (1050, 75), (10**6, 100)]
 )
 def test_logs_end_where_checkpoints_are(every, logged) -> None:
-    assert run._log_every(every) == logged
+    assert arguments._log_every(every) == logged
     assert every % logged == 0
 
 

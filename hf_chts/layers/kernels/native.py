@@ -198,16 +198,12 @@ def _backward(
     want_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if views.shape[0] != binary().index_bytes(grad.shape[-1], x.shape[-1], values.shape[0]):
-        raise ValueError(
-            f"the layer has {values.shape[0]} links now and had others in the forward pass: change "
-            "links after the backward pass"
-        )
+        raise ValueError(f"there were other links than these {len(values)} in the forward pass")
     rows, n_rows, stride = _as_rows(x)
     grad_rows, _, grad_stride = _as_rows(grad)
     values = values.contiguous()
-    grad_x, grad_values, grad_bias = _empty_gradients(
-        grad, x, values, want_x, want_values, want_bias
-    )
+    wants = want_x, want_values, want_bias
+    grads = _empty_gradients(grad, x, values, *wants)
     binary().backward(
         grad.shape[-1],
         x.shape[-1],
@@ -219,13 +215,11 @@ def _backward(
         grad_rows.data_ptr(),
         grad_stride,
         values.data_ptr(),
-        grad_x.data_ptr() if want_x else None,
-        grad_values.data_ptr() if want_values else None,
-        grad_bias.data_ptr() if want_bias else None,
+        *(made.data_ptr() if wanted else None for made, wanted in zip(grads, wants, strict=True)),
         x.dtype == torch.bfloat16,
         threads(),
     )
-    return grad_x, grad_values, grad_bias
+    return grads
 
 
 def _empty_gradients(

@@ -1,0 +1,60 @@
+"""A recipe's training section in the words of Transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import Seq2SeqTrainingArguments
+
+from hf_chts.translation.recipe import Recipe
+from hf_chts.translation.run_folder import RunFolder
+
+# the name that does not warn: Transformers changed it and keeps the older one for a while
+_CHECKPOINTING = (
+    "activation_checkpointing"
+    if hasattr(Seq2SeqTrainingArguments, "activation_checkpointing")
+    else "gradient_checkpointing"
+)
+
+
+def training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
+    """The arguments of a recipe's trainer, whose checkpoints lie in the run's folder."""
+    training = recipe.training
+    by_bleu = training.best_by == "bleu"
+    averages = training.average_last > 0
+    return Seq2SeqTrainingArguments(
+        output_dir=str(folder.checkpoints),
+        max_steps=training.max_steps,
+        gradient_accumulation_steps=training.accumulation,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="constant" if "noam" in training.schedule else training.schedule,
+        warmup_steps=training.warmup_steps,
+        adam_beta1=training.betas[0],
+        adam_beta2=training.betas[1],
+        adam_epsilon=training.epsilon,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.clip,
+        bf16=training.precision == "bf16",
+        **{_CHECKPOINTING: training.gradient_checkpointing},
+        eval_strategy="steps",
+        eval_steps=training.evaluate_every,
+        save_strategy="steps",
+        save_steps=training.evaluate_every,
+        save_total_limit=max(2, training.average_last),
+        load_best_model_at_end=not averages,
+        metric_for_best_model="eval_bleu" if by_bleu else "eval_loss",
+        greater_is_better=by_bleu,
+        logging_steps=_log_every(training.evaluate_every),
+        seed=training.seed,
+        disable_tqdm=True,
+        report_to=list(training.report_to),
+        use_cpu=not torch.cuda.is_available(),
+        remove_unused_columns=False,
+    )
+
+
+def _log_every(evaluate_every: int) -> int:
+    """At most 100 steps, and no mean over steps on both sides of a checkpoint."""
+    most = max(1, min(100, evaluate_every // 5))
+    return max(n for n in range(1, most + 1) if evaluate_every % n == 0)
