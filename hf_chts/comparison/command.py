@@ -120,7 +120,7 @@ def _baseline(name: str | None, rows: Sequence[str]) -> str:
 
 
 def _checksums(recipes: Iterable[Recipe]) -> dict[str, int]:
-    """Read every text once, so that a missing or malformed one ends nothing later."""
+    """A checksum of every text, by what recipes say of it; missing or malformed ones are told."""
     sources: dict[DataSource, None] = {}
     for recipe in recipes:
         data = recipe.data

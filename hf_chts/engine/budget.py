@@ -27,8 +27,7 @@ def link_counts(
         ValueError: If a layer would have none.
     """
     schedule = DENSITY[config.density_schedule or "constant"]
-    start = config.sparsity if config.initial_sparsity is None else config.initial_sparsity
-    density = schedule(progress, 1 - start, 1 - config.sparsity)
+    density = schedule(progress, _first_density(config), 1 - config.sparsity)
     share = densities(shapes, density, config.layer_density or "uniform")
     return {name: round(share[name] * out * inp) for name, (out, inp) in shapes.items()}
 
@@ -72,7 +71,7 @@ def refuse_standstill(config: SparsityConfig, total_steps: int) -> None:
         f"steps (update_interval) during the first {config.stop_fraction:.0%} (stop_fraction)"
     )
     if _falls(config):
-        start, end = 1 - (config.initial_sparsity or 0), 1 - config.sparsity
+        start, end = _first_density(config), 1 - config.sparsity
         raise ValueError(
             f"{told}, so that the density would stay at {start:.4g} in place of {end:.4g}: lower "
             "update_interval, or train for longer"
@@ -83,8 +82,13 @@ def refuse_standstill(config: SparsityConfig, total_steps: int) -> None:
 
 def _falls(config: SparsityConfig) -> bool:
     """Whether a resolved configuration starts denser than it ends."""
+    moves = config.density_schedule not in (None, "constant")
+    return moves and _first_density(config) != 1 - config.sparsity
+
+
+def _first_density(config: SparsityConfig) -> float:
     start = config.sparsity if config.initial_sparsity is None else config.initial_sparsity
-    return config.density_schedule not in (None, "constant") and start != config.sparsity
+    return 1 - start
 
 
 def reads(config: SparsityConfig) -> set[str]:

@@ -94,9 +94,8 @@ def obd_counts(
 
     Source: Optimal Brain Damage, LeCun et al., NIPS 1989, equation 5: the saliency of a link is
     ``weight ** 2`` times the second derivative of the loss. Deviations: root mean squared gradients
-    stand for second derivatives, as where Adam divides by them (mean squared gradients, the
-    empirical Fisher information, gain half as much); saliencies decide how many links each layer
-    keeps, and the rule of the falling density which ones.
+    stand for second derivatives, as where Adam divides by them; saliencies decide how many links
+    each layer keeps, and the rule of the falling density which ones.
 
     Args:
         saliencies: Of the active links of every layer by name, at least 0.
