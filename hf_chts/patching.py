@@ -122,6 +122,13 @@ def remember(model: nn.Module, config: SparsityConfig) -> None:
         }
 
 
+def rewrite_settings(model: nn.Module) -> None:
+    """Let ``save_pretrained`` write the configuration that the model has now."""
+    written = getattr(getattr(model, "config", None), "quantization_config", None)
+    if isinstance(written, dict):
+        written["sparsity"] = model.sparsity_config.to_dict()  # type: ignore[union-attr, operator]
+
+
 def _leave_fast_path(model: nn.Module) -> None:
     """Keep torch's fused encoder, which reads dense weights past their layers, out of the way."""
     for module in model.modules():

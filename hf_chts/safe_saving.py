@@ -20,6 +20,9 @@ from safetensors import SafetensorError
 UNFINISHED = ".unfinished"
 """Folder of what is being written or deleted; it is there only while that happens."""
 
+_REPLACED = ".replaced"
+"""End of the name, among what is unfinished, of a folder until the new one has taken its place."""
+
 CHECKSUMS = "checksums.json"
 """File of a checkpoint that lists the others with their sizes and checksums, written last."""
 
@@ -86,18 +89,37 @@ def put_in_place(staged: Path, path: Path) -> None:
     """Bring a written folder to disk and rename it, replacing an older one."""
     for inner in (*staged.rglob("*"), staged):
         _bring_to_disk(inner)
-    if path.exists():
-        discard(path)
-    os.rename(staged, path)
+    older = _set_aside(path, _REPLACED) if path.exists() else None
+    try:
+        os.rename(staged, path)
+    except OSError:
+        if older is not None:
+            os.rename(older, path)
+        raise
     _bring_to_disk(path.parent)
-    clear(staged)
+    for left in (staged, older):
+        if left is not None:
+            clear(left)
 
 
 def discard(path: Path) -> None:
     """Delete a file or folder; it goes at once, not file by file."""
-    aside = staging(path.with_name(f"{path.name}.old"))
+    clear(_set_aside(path, ".old"))
+
+
+def sweep(folder: Path) -> None:
+    """Clear what a killed process left unfinished; what it was about to replace comes back."""
+    for older in (folder / UNFINISHED).glob(f"*{_REPLACED}"):
+        place = folder / older.name.removesuffix(_REPLACED)
+        if not place.exists():
+            os.rename(older, place)
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+
+
+def _set_aside(path: Path, suffix: str) -> Path:
+    aside = staging(path.with_name(path.name + suffix))
     os.rename(path, aside)
-    clear(aside)
+    return aside
 
 
 def seal(checkpoint: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hf_chts.engine.ranks import average_gradients, broadcast_layers, keep_from_
 from hf_chts.engine.telemetry import LayerUpdate, summary
 from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.network.linears import scaled_layers
+from hf_chts.patching import rewrite_settings
 from hf_chts.safe_saving import (
     UNFINISHED,
     checkpoints,
@@ -29,6 +29,7 @@ from hf_chts.safe_saving import (
     rotate,
     seal,
     staging,
+    sweep,
     writing,
 )
 from hf_chts.topology import Topology
@@ -37,7 +38,7 @@ from hf_chts.training.evolving import EvolveTopology
 from hf_chts.training.faster_step import faster_functions
 from hf_chts.training.finite import refuse_bad_number, refuse_bad_weights
 from hf_chts.training.head_loss import deferred_head
-from hf_chts.training.loss import LabelSmoothedLoss, shifted
+from hf_chts.training.loss import LabelSmoothedLoss, shifted, translates
 from hf_chts.training.refused_engines import refuse_engine
 from hf_chts.training.resuming import (
     MEMORY_FILE,
@@ -75,13 +76,13 @@ class _SparseTraining:
         super().__init__(*args, **kwargs)
         if getattr(self.model, "sparsity_config", None) is None:
             raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
+        rewrite_settings(self.model)
         refuse_engine(self.args, self.accelerator)
         keep_from_ddp(self.model)
         self._updates: list[list[LayerUpdate]] = []
         self._saves_to: Path | None = None  # the folder of an unfinished checkpoint
         smooths = self.args.label_smoothing_factor > 0
-        encodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
-        if encodes and not smooths and self.compute_loss_func is None:
+        if translates(self.model) and not smooths and self.compute_loss_func is None:
             # these models average over each micro-batch: gradients would grow with accumulation
             self.compute_loss_func = LabelSmoothedLoss(0.0)
         self.add_callback(EvolveTopology(self))
@@ -90,9 +91,9 @@ class _SparseTraining:
         self, model: Any, inputs: Any, return_outputs: bool = False, *args: Any, **kwargs: Any
     ) -> Any:
         """Add the decoder's inputs where the labels are kept from the model."""
-        encodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
         kept = self.compute_loss_func is not None or self.label_smoother is not None
-        if encodes and kept and "labels" in inputs and "decoder_input_ids" not in inputs:
+        given = "labels" not in inputs or "decoder_input_ids" in inputs
+        if kept and not given and translates(self.model):
             inputs["decoder_input_ids"] = shifted(self.model, inputs["labels"])
         ours = isinstance(self.compute_loss_func, LabelSmoothedLoss) and not return_outputs
         with deferred_head(model) if ours else contextlib.nullcontext():
@@ -113,7 +114,7 @@ class _SparseTraining:
         self.topology = Topology(self.model, self.optimizer, total_steps=max_steps)
         self._updates.clear()
         if self.args.should_save:
-            shutil.rmtree(Path(self.args.output_dir) / UNFINISHED, ignore_errors=True)
+            sweep(Path(self.args.output_dir))
             forget_after(Path(self.args.output_dir) / LOG_FILE, self.state.global_step)
         return prepared
 

@@ -1,6 +1,7 @@
 """Compacted models are saved and loaded exactly; damaged configurations are refused."""
 
 import copy
+import dataclasses
 import json
 
 import families
@@ -103,6 +104,20 @@ def test_a_bias_that_compaction_made_is_restored_and_missed(tmp_path):
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=rf"does not fit .* exactly: missing.*{wo}\.bias"):
         hf_chts.from_pretrained(tmp_path)
+
+
+def test_a_density_chosen_after_compaction_is_in_checkpoints(tmp_path):
+    model = families.make("marian")
+    hf_chts.sparsify(model, SparsityConfig(sparsity=0.5, initial="er"))
+    families.make_idle(model)
+    share = compact(model).sparsity
+    model.sparsity_config = dataclasses.replace(model.sparsity_config, sparsity=share)
+    args = hf.Seq2SeqTrainingArguments(str(tmp_path / "run"), use_cpu=True, report_to=[])
+    hf_chts.SparseSeq2SeqTrainer(model=model, args=args)
+    model.save_pretrained(tmp_path / "model")
+    again = hf_chts.from_pretrained(tmp_path / "model")
+    assert again.sparsity_config.sparsity == share != 0.5
+    assert again.config.quantization_config["compacted"]
 
 
 def test_compacting_again_after_loading_remembers_the_first_shape(marian, tmp_path):

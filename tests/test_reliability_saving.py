@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -22,6 +25,7 @@ from hf_chts.safe_saving import (
     rotate,
     seal,
     step_of,
+    sweep,
     what_is_damaged,
     whole_folder,
     write_text,
@@ -89,11 +93,66 @@ def test_a_folder_is_replaced_whole(tmp_path, kind) -> None:
     assert os.listdir(tmp_path) == ["model"]
 
 
+KILLED = """
+import os, pathlib, signal, sys
+from hf_chts.safe_saving import whole_folder
+
+rename, calls = os.rename, []
+
+def dying(*args):
+    calls.append(args)
+    if len(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(*args)
+
+os.rename = dying
+with whole_folder(pathlib.Path(sys.argv[1])) as staged:
+    (staged / "new").touch()
+"""
+
+
+@pytest.mark.parametrize(("call", "left"), [(1, "old"), (2, "old"), (3, "new")])
+def test_a_process_killed_while_it_replaces_a_folder_leaves_one_whole(tmp_path, call, left) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "model"), str(call)]
+    assert subprocess.run(command, check=False).returncode == (-signal.SIGKILL if call < 3 else 0)
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == ["model"]
+    assert os.listdir(tmp_path / "model") == [left]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_older_one(tmp_path, monkeypatch) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    rename = os.rename
+
+    def refusing(source, target):
+        if source.name == "model" and source.parent.name == UNFINISHED:
+            raise OSError("no such luck")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refusing)
+    with (
+        pytest.raises(OSError, match=r"could not be written \(no such luck"),
+        whole_folder(tmp_path / "model") as staged,
+    ):
+        (staged / "new").touch()
+    assert os.listdir(tmp_path) == ["model"]
+    assert os.listdir(tmp_path / "model") == ["old"]
+
+
+def test_what_a_killed_process_had_discarded_stays_away(tmp_path) -> None:
+    (tmp_path / UNFINISHED / "model.old").mkdir(parents=True)
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
 def test_leftovers_of_a_killed_process_are_in_nobodys_way(tmp_path) -> None:
     left = tmp_path / UNFINISHED
     (left / "model").mkdir(parents=True)
     (left / "model" / "half").touch()
-    (left / "model.old").mkdir()
+    (left / "model.replaced").mkdir()
     with whole_folder(tmp_path / "model") as staged:
         assert os.listdir(staged) == []
     with whole_folder(tmp_path / "model"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from statistics import mean
@@ -8,6 +9,9 @@ import pytest
 import torch
 from tiny_training import SEQ2SEQ, Watch, marian, run, sparse, trainer_of
 from transformers import (
+    BartConfig,
+    BartForQuestionAnswering,
+    BartForSequenceClassification,
     LlamaConfig,
     LlamaForCausalLM,
     M2M100Config,
@@ -15,6 +19,8 @@ from transformers import (
     MarianConfig,
     MarianMTModel,
     Seq2SeqTrainingArguments,
+    Trainer,
+    TrainingArguments,
 )
 
 from hf_chts import (
@@ -205,3 +211,29 @@ def test_no_checkpoint_is_the_best_while_the_density_falls(method, best, tmp_pat
     assert trainer.state.best_global_step == best
     share = 1 - model.sparsity_config.sparsity
     assert all(x.density == pytest.approx(share, abs=0.01) for x in sparse_layers(model).values())
+
+
+@pytest.mark.parametrize(
+    ("make", "labels"),
+    [
+        (BartForSequenceClassification, {"labels": [0, 2]}),
+        (BartForQuestionAnswering, {"start_positions": [0, 1], "end_positions": [2, 3]}),
+    ],
+)
+def test_models_with_another_head_train_as_with_the_plain_trainer(make, labels, tmp_path) -> None:
+    torch.manual_seed(0)
+    model = make(BartConfig(**SEQ2SEQ, num_labels=3))
+    sparse(model, method="static")
+    row = {"input_ids": [5, 6, 7, 8, 1], "attention_mask": [1] * 5}
+    rows = [{**row, **{key: values[n] for key, values in labels.items()}} for n in (0, 1)]
+    losses = []
+    for kind in (Trainer, SparseTrainer):
+        args = TrainingArguments(
+            str(tmp_path), max_steps=3, report_to=[], save_strategy="no", logging_steps=1,
+            disable_tqdm=True, use_cpu=True, learning_rate=1e-2,
+        )  # fmt: skip
+        watch = Watch()
+        kind(copy.deepcopy(model), args, train_dataset=rows, callbacks=[watch]).train()
+        losses.append([log["loss"] for log in watch.logs if "loss" in log])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert losses[0][0] != losses[0][2]

@@ -171,6 +171,17 @@ def test_checkpoints_of_other_models_are_refused(whole, tmp_path) -> None:
     assert all(torch.equal(after[name], x) for name, x in before.items())
 
 
+def test_checkpoints_without_optimizer_are_refused(tmp_path) -> None:
+    trainer = trainer_of(model_of("chts"), tmp_path, save_only_model=True)
+    trainer.train()
+    again = trainer_of(model_of("chts", seed=7), tmp_path)
+    links = [layer.positions.clone() for layer in sparse_layers(again.model).values()]
+    with pytest.raises(ValueError, match=r"has no optimizer\.pt, as with save_only_model"):
+        again.train(resume_from_checkpoint=True)
+    after = [layer.positions for layer in sparse_layers(again.model).values()]
+    assert all(map(torch.equal, links, after))
+
+
 def test_resuming_twice_in_one_process(whole, tmp_path) -> None:
     folder, expected = whole["rigl"]
     copied(folder, tmp_path, 3)

@@ -46,8 +46,9 @@ def separate_sparse_groups(
             continue
         if "initial_lr" in group:
             raise ValueError(
-                "a learning-rate scheduler is attached already: make hf_chts.Topology (which adds "
-                "parameter groups for link weights) before the scheduler"
+                "a learning-rate scheduler is attached already, and link weights are to get "
+                "parameter groups: make hf_chts.Topology before the scheduler, or give a trainer "
+                "the optimizer alone: optimizers=(optimizer, None)"
             )
         options = {key: x for key, x in group.items() if key not in ("params", "param_names")}
         names = dict(zip(map(id, group["params"]), group.get("param_names", ()), strict=False))

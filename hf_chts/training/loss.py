@@ -81,6 +81,13 @@ class LabelSmoothedLoss:
         return _total(logits, labels.reshape(-1), self.smoothing) / num_items_in_batch
 
 
+def translates(model: Any) -> bool:
+    """Whether a model has an encoder, a decoder, and a head over the vocabulary behind it."""
+    encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    head = getattr(model, "get_output_embeddings", lambda: None)
+    return bool(encodes and head() is not None)
+
+
 def shifted(model: Any, labels: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:
     """Labels moved right by one, behind the token that starts the decoder."""
     shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
+from transformers.trainer import OPTIMIZER_NAME
 
 from hf_chts.engine.layer_memory import recall
 from hf_chts.layers.sparse_linear import SparseLinear
@@ -33,12 +34,17 @@ def reading(checkpoint: str | Path) -> Iterator[None]:
 
 
 def refuse_unfit(checkpoint: Path, layers: Mapping[str, nn.Module]) -> None:
-    """Refuse a checkpoint that is damaged, or that has not the links of just these layers.
+    """Refuse a checkpoint that is damaged, without optimizer, or not of just these layers' links.
 
     Raises:
         ValueError: Saying what is wrong.
     """
     refuse_damaged(checkpoint)
+    if not (checkpoint / OPTIMIZER_NAME).is_file():
+        raise ValueError(
+            f"{checkpoint} has no {OPTIMIZER_NAME}, as with save_only_model: training cannot go on "
+            "from it; load its weights with from_pretrained and begin a new one"
+        )
     saved: set[str] = set()
     with reading(checkpoint):
         for path in checkpoint.glob("*.safetensors"):
