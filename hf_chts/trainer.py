@@ -171,7 +171,9 @@ class _SparseTraining:
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the topology's figures to the training logs, for ``report_to``."""
         if "loss" in logs and self._updates:
-            logs = {**logs, **summary(self._updates)}
+            rate = self.topology.active_neuron_rate()
+            active = {} if rate is None else {"topology_active_neurons": rate}
+            logs = {**logs, **summary(self._updates), **active}
             self._updates.clear()
         if "loss" in logs:
             for callback in self.callback_handler.callbacks:

@@ -44,12 +44,11 @@ def summary(updates: Sequence[Sequence[LayerUpdate]]) -> dict[str, float]:
 
     Returns:
         Numbers by name. Density and ITOP rate are those of all layers together, the overlap is
-        the mean over layers and updates, active neurons the mean over layers with hidden neurons.
+        the mean over layers and updates.
     """
     last = updates[-1]
     sizes = [row.n_links / row.density for row in last]
     every = [row for rows in updates for row in rows]
-    active = [row.active_neurons for row in last if row.active_neurons is not None]
     return {
         "topology_density": sum(row.n_links for row in last) / sum(sizes),
         "topology_removed": sum(row.removed for row in every),
@@ -58,5 +57,4 @@ def summary(updates: Sequence[Sequence[LayerUpdate]]) -> dict[str, float]:
         "topology_itop": sum(r.itop * size for r, size in zip(last, sizes, strict=True))
         / sum(sizes),
         "topology_seconds": sum(row.seconds for row in every),
-        **({"topology_active_neurons": sum(active) / len(active)} if active else {}),
     }
