@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ def comparison(run: RunData, others: Sequence[RunData], store: FigureStore) -> C
         shared = f"{every.shared:,} ({every.expected:,.0f} by chance)"
         cells = [_words(value) for value in (every.jaccard, every.ratio, every.z_score)]
         rows.append(SharedLinks(other.name, [shared, *cells], ""))
-        ratios[other.name] = [one.ratio or float("nan") for one in found.values()]
+        ratios[other.name] = [_dot(one.ratio) for one in found.values()]
     chart = None
     if any(ratios.values()):
         figure = plots.layer_dots(
@@ -89,6 +90,11 @@ def _flat(settings: Mapping[str, Any], where: str = "") -> dict[str, str]:
         else:
             found[f"{where}{key}"] = str(value)
     return found
+
+
+def _dot(ratio: float | Undefined) -> float:
+    """Where a layer's dot lies; nowhere, if the ratio is not defined."""
+    return math.nan if isinstance(ratio, Undefined) else ratio
 
 
 def _words(value: float | Undefined) -> str:

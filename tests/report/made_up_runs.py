@@ -59,6 +59,6 @@ class OpenStore(FigureStore):
         """Positions and values by name of the line."""
         axes = self.figures[name].axes[0]
         return {
-            line.get_label(): (line.get_xdata().tolist(), line.get_ydata().tolist())
+            line.get_label(): tuple(np.asarray(data).tolist() for data in line.get_data())
             for line in axes.lines
         }
