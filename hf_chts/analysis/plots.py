@@ -11,14 +11,16 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from hf_chts.analysis.blocks import block_densities, block_size
 from hf_chts.analysis.plot_style import (
     DASHES,
     GREY,
@@ -32,14 +34,14 @@ from hf_chts.analysis.plot_style import (
     new_axes,
 )
 
+MOST_CELLS = 512
+"""Of a side of a matrix: more are finer than the pixels of a figure."""
 Line = tuple[ArrayLike, ArrayLike]
 """Positions and values of one series, equally many."""
 
 
 @mpl.rc_context(STYLE)
-def curves(
-    series: Mapping[str, Line], *, title: str, x_label: str, y_label: str, log_y: bool = False
-) -> Figure:
+def curves(series: Mapping[str, Line], *, title: str, x_label: str, y_label: str) -> Figure:
     """Series over a common axis.
 
     Args:
@@ -48,7 +50,6 @@ def curves(
         title: What is shown.
         x_label: Name and unit of the positions.
         y_label: Name and unit of the values.
-        log_y: Whether the values' axis is logarithmic.
 
     Raises:
         ValueError: If there is no series.
@@ -61,42 +62,31 @@ def curves(
             continue
         marker = "o" if np.size(x) <= 30 else ""
         axes.plot(x, y, label=name, marker=marker, **_series_style(index))
-    if log_y:
-        axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 2.5, 5, 10]))
     legend_below(figure, axes)
     return figure
 
 
 @mpl.rc_context(STYLE)
-def adjacency(
-    mask: Bool[np.ndarray, "out in"],
-    *,
-    title: str,
-    output_order: Int[np.ndarray, " out"] | None = None,
-    input_order: Int[np.ndarray, " in"] | None = None,
-) -> Figure:
+def adjacency(mask: Bool[np.ndarray, "out in"], *, title: str) -> Figure:
     """The matrix of active links: a dot for each link.
+
+    Of a layer with more than ``MOST_CELLS`` neurons on a side, a dot for each block of neurons
+    with a link, the darker the more links it has.
 
     Args:
         mask: Active links.
         title: What is shown.
-        output_order: Order of the rows from the top; None: as they are numbered.
-        input_order: Likewise for the columns from the left.
     """
-    n_out, n_in = mask.shape
-    rows = np.arange(n_out) if output_order is None else output_order
-    columns = np.arange(n_in) if input_order is None else input_order
-    figure, axes = new_axes(title, "input neuron", "output neuron")
+    size = block_size(max(mask.shape), MOST_CELLS)
+    density = block_densities(mask, (size, size))
+    darkness = np.where(density > 0, 0.25 + 0.75 * density / max(density.max(), 1e-12), 0)
+    note = f", blocks of {size} x {size}: darker with more links" if size > 1 else ""
+    figure, axes = new_axes(title, f"input neuron{note}", "output neuron")
+    figure.set_size_inches(4.8, 4.8)
     axes.grid(False)
-    axes.imshow(
-        mask[np.ix_(rows, columns)],
-        cmap=ListedColormap(["none", INK]),
-        interpolation="nearest",
-        aspect="auto",
-        vmin=0,
-        vmax=1,
-    )
+    shades = LinearSegmentedColormap.from_list("ink", [(*to_rgb(INK), 0), (*to_rgb(INK), 1)])
+    _cells(axes, darkness, mask.shape, (size, size), cmap=shades)
     return figure
 
 
@@ -198,6 +188,8 @@ def disc(
 def neuron_activity(active: Mapping[int, Bool[np.ndarray, " neurons"]], *, title: str) -> Figure:
     """Which hidden neurons were active when: a column for each neuron, a row for each step.
 
+    Where there are too many to tell apart, one stands for several and is inactive if any is.
+
     Args:
         active: Whether each neuron is active, by step.
         title: What is shown.
@@ -208,17 +200,16 @@ def neuron_activity(active: Mapping[int, Bool[np.ndarray, " neurons"]], *, title
     whole = (0, 0), 1, 1
     axes.add_patch(Rectangle(*whole, transform=axes.transAxes, color=GRID, lw=0, zorder=-1))
     steps = sorted(active)
-    axes.imshow(
-        np.stack([active[step] for step in steps]),
-        cmap=ListedColormap([VERMILLION, "none"]),
-        interpolation="nearest",
-        aspect="auto",
-        vmin=0,
-        vmax=1,
-    )
+    inactive = ~np.stack([active[step] for step in steps])
+    rows, columns = (block_size(n, most) for n, most in zip(inactive.shape, (64, 256), strict=True))
+    any_inactive = block_densities(inactive, (rows, columns)) > 0
+    colours = ListedColormap(["none", VERMILLION])
+    _cells(axes, any_inactive, inactive.shape, (rows, columns), cmap=colours)
     shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).astype(int))
     axes.set_yticks(shown, [f"{steps[i]:,}" for i in shown])
-    keys = [Patch(color=c, label=n) for n, c in (("active", GRID), ("inactive", VERMILLION))]
+    several = [f"{n} {what}" for n, what in ((columns, "neurons"), (rows, "steps")) if n > 1]
+    note = f" (any of {' and '.join(several)})" if several else ""
+    keys = [Patch(color=GRID, label="active"), Patch(color=VERMILLION, label=f"inactive{note}")]
     figure.legend(handles=keys, loc="outside lower left", ncols=2)
     return figure
 
@@ -253,6 +244,29 @@ def layer_dots(
     axes.set_ylim(len(layers) - 0.4, -0.6)
     legend_below(figure, axes)
     return figure
+
+
+def _cells(
+    axes: Axes,
+    values: Shaped[np.ndarray, "rows columns"],
+    shape: tuple[int, ...],
+    block: tuple[int, int],
+    *,
+    cmap: Colormap,
+) -> None:
+    """Values in [0, 1] as cells, each of which covers a block of a matrix of the given shape."""
+    bottom, right = (n * size - 0.5 for n, size in zip(values.shape, block, strict=True))
+    axes.imshow(
+        values,
+        cmap=cmap,
+        extent=(-0.5, right, bottom, -0.5),
+        interpolation="none",  # the cells themselves, however large the page
+        aspect="auto",
+        vmin=0,
+        vmax=1,
+    )
+    axes.set(xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5))
+    axes.locator_params(integer=True)
 
 
 def _series_style(index: int) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
+from hf_chts.analysis.blocks import block_densities, block_size
 from hf_chts.report.saved_masks import Mask
 
-WHOLE, BLOCKS = 512, 256
-"""Sides of up to ``WHOLE`` neurons are shown neuron by neuron, larger ones in ``BLOCKS`` blocks."""
+MOST_PIXELS = 512
+"""Of a side: matrices with more neurons on one are shown in square blocks."""
 LEVELS = 16
 """Shades of a block, from no link to as many as the fullest block has."""
 INK, KEPT, GROWN, REMOVED = (27, 28, 29), (138, 143, 150), (0, 114, 178), (213, 94, 0)
@@ -44,34 +45,22 @@ def matrix_picture(mask: Mask) -> Picture:
     return _picture(_levels(mask, block), _shades(), block)
 
 
-def change_picture(before: Mask | None, after: Mask) -> Picture:
+def change_picture(before: Mask, after: Mask) -> Picture:
     """Links kept (grey), grown (blue) and removed (vermillion) between two snapshots.
 
-    Of a large matrix, or without an earlier snapshot, the links alone.
+    Of a large matrix, the later links alone.
     """
     block = block_of(after)
     if block != (1, 1):
         return _picture(_levels(after, block), _shades(), block)
-    before = after if before is None else before
     codes = (before & after) + 2 * (after & ~before) + 3 * (before & ~after)
     return _picture(codes.astype(np.uint8), [KEPT, GROWN, REMOVED], block)
 
 
 def block_of(mask: Mask) -> tuple[int, int]:
-    """Rows and columns of a mask that share a pixel."""
-    rows, columns = (1 if n <= WHOLE else -(-n // BLOCKS) for n in mask.shape)
-    return rows, columns
-
-
-def block_densities(mask: Mask, block: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
-    """Share of active links in each block; blocks at the lower and right edge may be smaller."""
-    starts = [np.arange(0, n, size) for n, size in zip(mask.shape, block, strict=True)]
-
-    def sums(array: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(np.add.reduceat(array, starts[0], axis=0), starts[1], axis=1)
-
-    sizes = [np.diff([*start, n]) for start, n in zip(starts, mask.shape, strict=True)]
-    return np.asarray(sums(mask.astype(np.float64)) / np.outer(*sizes))
+    """Rows and columns of a mask that share a pixel, equally many, so that its shape stays."""
+    size = block_size(max(mask.shape), MOST_PIXELS)
+    return size, size
 
 
 def _levels(mask: Mask, block: tuple[int, int]) -> UInt8[np.ndarray, "rows columns"]:

@@ -61,7 +61,8 @@ def _panel(name: str, mask: Mask, store: FigureStore) -> LayerPanel:
         order: matrix_picture(mask[np.ix_(rows, columns)])
         for order, (rows, columns) in _orders(mask, found).items()
     }
-    store.keep(f"adjacency-{name}", plots.adjacency(mask, title=f"Active links of {name}"))
+    if store.folder is not None:  # the page has the pictures above
+        store.keep(f"adjacency-{name}", plots.adjacency(mask, title=f"Active links of {name}"))
     rows, columns = pictures["as numbered"].block
     chart, fits = _degree_chart(name, mask, store)
     disc, note = _disc(name, mask, found, store)

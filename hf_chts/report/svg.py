@@ -49,7 +49,8 @@ def inline_svg(figure: Figure, *, key: str, label: str) -> Markup:
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r" font-family: [^;\"]*;", "", body)
     body = re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", _fewer_colours, body)
-    body = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), body)
+    # an image keeps its scale whole: hundreds of cells multiply what rounding takes
+    body = re.sub(r"<(?!image)[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), body)
     body = re.sub(r"\s*\n\s*", " ", body)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{key}-", body)
     for colour, variable in VARIABLES.items():

@@ -11,7 +11,6 @@ from hf_chts.report.images import (
     INK,
     KEPT,
     REMOVED,
-    block_densities,
     block_of,
     change_picture,
     matrix_picture,
@@ -39,24 +38,24 @@ def test_changes_have_three_colours():
     assert shown[0, 3, 3] == 0
 
 
-def test_blocks_hold_shares_also_at_the_edge():
-    mask = np.zeros((3, 5), dtype=bool)
-    mask[0, 0] = mask[0, 1] = mask[2, 4] = True
-    expected = [[0.5, 0.0, 0.0], [0.0, 0.0, 1.0]]
-    assert np.array_equal(block_densities(mask, (2, 2)), expected)
-
-
 def test_large_matrices_are_shown_in_blocks():
     mask = np.zeros((600, 100), dtype=bool)
-    mask[:3, 0] = True  # one whole block
-    mask[3, 1] = True
-    assert block_of(mask) == (3, 1)
+    mask[:2, :2] = True  # one whole block
+    mask[2, 3] = True
+    assert block_of(mask) == (2, 2)
     for picture in (matrix_picture(mask), change_picture(~mask, mask)):
         shown = pixels(picture)
-        assert shown.shape == (200, 100, 4)
+        assert shown.shape == (300, 50, 4)
         assert shown[0, 0, 3] == 255
         assert 0 < shown[1, 1, 3] < 255
         assert np.count_nonzero(shown[..., 3]) == 2
+
+
+@pytest.mark.parametrize("shape", [(2048, 512), (512, 2048), (513, 513), (512, 16)])
+def test_a_picture_has_the_shape_of_its_matrix(shape):
+    picture = matrix_picture(np.zeros(shape, dtype=bool))
+    assert picture.height / picture.width == pytest.approx(shape[0] / shape[1])
+    assert 256 < max(picture.height, picture.width) <= 512
 
 
 def test_a_layer_without_links_is_blank():

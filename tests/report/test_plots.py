@@ -1,6 +1,12 @@
+import base64
+import io
+import re
+
 import numpy as np
 import pytest
+from PIL import Image
 from run_files import a_mask
+from scipy.ndimage import label
 
 from hf_chts.analysis import plots
 from hf_chts.analysis.plot_style import GREY, SERIES
@@ -16,7 +22,7 @@ def figures():
     degrees = {"inputs": mask.sum(0), "outputs": mask.sum(1)}
     community = rng.integers(0, 9, 50)
     yield loss_curves(a=([1, 2], [3.0, np.nan]), b=([1], [2.0]))
-    yield plots.adjacency(mask, title="Links", output_order=np.argsort(mask.sum(1)))
+    yield plots.adjacency(mask, title="Links")
     yield plots.degree_distribution(degrees, {"inputs": (2.5, 4.0)}, title="Degrees")
     yield plots.degree_evolution({0: mask.sum(0), 10: 0 * mask.sum(0)}, title="Evolution")
     yield plots.disc(
@@ -67,10 +73,94 @@ def test_the_fitted_law_starts_at_its_tail_and_falls_by_its_exponent():
     assert np.allclose(fit.get_ydata(), [0.5, 0.5 * 4.0**-2])
 
 
+def raster(svg):
+    """The picture inside an SVG, RGBA."""
+    (data,) = re.findall(r"base64,([A-Za-z0-9+/=\s]+)", svg)
+    return np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
+
+
+def as_png(figure):
+    """What lies within the axes of a figure in a file of its own, RGBA."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=200, transparent=True)
+    whole = np.array(Image.open(file))
+    height, width = whole.shape[:2]
+    box = figure.axes[0].get_position()
+    top, bottom = round((1 - box.y1) * height) + 3, round((1 - box.y0) * height) - 3
+    return whole[top:bottom, round(box.x0 * width) + 3 : round(box.x1 * width) - 3]
+
+
+def as_svg(figure):
+    file = io.StringIO()
+    figure.savefig(file, format="svg")
+    return file.getvalue()
+
+
+def words_of(figure):
+    axes, keys = figure.axes[0], [text for legend in figure.legends for text in legend.get_texts()]
+    return " ".join([axes.get_xlabel(), axes.get_ylabel(), *(text.get_text() for text in keys)])
+
+
 def test_inactive_neurons_can_be_told_from_active_ones():
     states = {10: np.array([True, False]), 0: np.array([True, True])}
     figure = plots.neuron_activity(states, title="")
-    assert figure.axes[0].images[0].get_array().tolist() == [[True, True], [True, False]]
+    assert raster(inline_svg(figure, key="k", label=""))[..., 3].tolist() == [[0, 0], [0, 255]]
+    assert words_of(figure) == "hidden neuron step active inactive"
+
+
+@pytest.mark.parametrize(("n", "dropped"), [(300, 3), (1024, 10), (4096, 20)])
+def test_every_inactive_neuron_is_seen(n, dropped):
+    places = np.linspace(100, n - 100, dropped).astype(int)  # no two in one cell
+    active = ~np.isin(np.arange(n), places)
+    figure = plots.neuron_activity({0: np.ones(n, dtype=bool), 10: active}, title="")
+    first, last = raster(inline_svg(figure, key="k", label=""))
+    cell = -(-n // 256)
+    assert not first[:, 3].any()
+    assert np.flatnonzero(last[:, 3]).tolist() == (places // cell).tolist()
+    assert f"inactive (any of {cell} neurons)" in words_of(figure)
+    orange = as_png(figure)[-10, :, 2] < 100  # active ones are grey
+    assert np.count_nonzero(np.diff(orange.astype(int)) == 1) == dropped
+
+
+def test_a_neuron_that_was_inactive_once_is_seen_among_many_steps():
+    states = {step: np.array([True, step != 77]) for step in range(200)}
+    figure = plots.neuron_activity(states, title="")
+    shown = raster(inline_svg(figure, key="k", label=""))[..., 3]
+    assert np.argwhere(shown).tolist() == [[77 // 4, 1]]
+    assert "inactive (any of 4 steps)" in words_of(figure)
+
+
+def test_a_picture_on_the_page_reaches_from_end_to_end():
+    figure = plots.neuron_activity({0: np.arange(1024) > 3}, title="")
+    svg = inline_svg(figure, key="k", label="")
+    (scale,) = re.findall(r'<image[^>]*transform="matrix\(([\d.]+)', svg)
+    width = figure.axes[0].get_position().width * figure.get_size_inches()[0] * 72
+    assert float(scale) * 256 == pytest.approx(width, abs=0.05)
+
+
+def test_a_dot_for_each_link():
+    mask = a_mask(512, 500, density=0.02)
+    shown = raster(as_svg(plots.adjacency(mask, title="")))[..., 3]
+    assert np.array_equal(shown == 255, mask)
+    assert not shown[~mask].any()
+    assert words_of(plots.adjacency(mask, title="")) == "input neuron output neuron"
+    none = plots.adjacency(np.zeros((2, 2), dtype=bool), title="")
+    assert not raster(as_svg(none))[..., 3].any()
+
+
+def test_no_link_of_a_large_layer_is_lost():
+    mask = np.zeros((4096, 1024), dtype=bool)
+    rows, columns = np.meshgrid(np.arange(200, 4096, 500), np.arange(100, 1024, 200))
+    mask[rows, columns] = True
+    mask[200:208, 96:104] = True  # a block of links
+    figure = plots.adjacency(mask, title="")
+    assert "input neuron, blocks of 8 x 8: darker with more links" in words_of(figure)
+    shown = raster(as_svg(figure))[..., 3]
+    assert shown.shape == (512, 128)
+    assert np.count_nonzero(shown) == rows.size == 40
+    assert shown[25, 12] == 255
+    assert 50 < shown[25, 37] < 100  # a single link is still seen
+    assert label(as_png(figure)[..., 3] > 0)[1] == 40
 
 
 def test_ids_of_two_figures_never_meet():
