@@ -187,17 +187,44 @@ def test_an_older_run_has_no_evolution_and_says_so(tmp_path):
     assert not (graphml / "whole_network.graphml").exists()
 
 
-def test_layers_that_changed_into_nothing_are_not_defined(tmp_path):
-    run = write_run(tmp_path / "empty")
+def with_links_of_snapshots(folder, change):
+    """A run whose result is its last snapshot, after a change of the bits of each."""
+    run = write_run(folder)
     shutil.rmtree(run / "model")
     for path in sorted((run / "snapshots").iterdir()):
         with np.load(path) as file:
-            emptied = {name: 0 * file[name] for name in file.files}
-        np.savez_compressed(path, **emptied)
+            changed = {name: change(file[name]) for name in file.files}
+        np.savez_compressed(path, **changed)
+    return run
+
+
+def test_layers_that_changed_into_nothing_are_not_defined(tmp_path):
+    run = with_links_of_snapshots(tmp_path / "empty", np.zeros_like)
     path = write_report(run, layers="encoder.*fc1")
     text = path.read_text(encoding="utf-8")
     assert "not defined: the layer has no link" in text
     assert "The hyperbolic disc is not defined" in text
+
+
+def test_no_neuron_that_was_inactive_is_said_only_where_snapshots_show_it(tmp_path, report):
+    said = "No neuron between layers was inactive in any snapshot."
+    assert said not in report.read_text(encoding="utf-8")
+    run = with_links_of_snapshots(tmp_path / "full", lambda bits: np.full_like(bits, 255))
+    text = write_report(run, layers="encoder.*fc1").read_text(encoding="utf-8")
+    assert said in text
+    for path in sorted((run / "snapshots").iterdir())[:-1]:
+        path.unlink()
+    text = write_report(run, layers="encoder.*fc1").read_text(encoding="utf-8")
+    assert "Neurons that dropped out" in text
+    assert said not in text
+
+
+def test_a_model_without_neurons_between_layers_says_so(tmp_path):
+    run = write_run(tmp_path / "one")
+    network = json.loads((run / "network.json").read_text()) | {"groups": []}
+    (run / "network.json").write_text(json.dumps(network))
+    text = write_report(run, layers="encoder.*fc1").read_text(encoding="utf-8")
+    assert "No neurons lie between two sparse layers." in text
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path):
