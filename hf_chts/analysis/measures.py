@@ -187,7 +187,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "meta_depth",
             lambda mask, seed: _of(meta_depth(mask), "depth"),
-            "effective number of core levels, from 1",
+            "effective number of core levels, from 1, high in random layers that are not square",
             "Zhang et al., CHT, ICLR 2024; by k-cores",
         ),
         Measure(

@@ -32,7 +32,9 @@ class MetaDepth:
         levels: Different core numbers of linked neurons, falling: the core first.
         shares: Share of the linked neurons, both sides, on each level; they sum to 1.
         depth: Number of levels of equal size with the same Shannon entropy as the shares, in
-            [1, number of levels]. 1 for a layer without a hierarchy, as random ones nearly are.
+            [1, number of levels]. 1 where all linked neurons are on one level. Read it beside a
+            null model: random layers are the deeper the less square they are (at a density of
+            0.1, about 1.5 for 512 x 512 neurons and 9 for 512 x 2,048).
     """
 
     inputs: Int[np.ndarray, " in"]

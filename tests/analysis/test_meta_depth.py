@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hf_chts.analysis.degree import hubs
+from hf_chts.analysis.measures import MEASURES
 from hf_chts.analysis.meta_depth import hub_paths, meta_depth
 from hf_chts.analysis.network import Undefined, to_graph
 
@@ -43,11 +44,22 @@ def test_cores_are_those_of_networkx(mask):
     assert 1 <= result.depth <= len(result.levels) + 1e-9
 
 
-def test_a_layer_grown_by_preference_is_deeper_than_a_random_one():
+def test_a_nested_layer_is_deeper_than_a_random_one():
     # The upper triangle: the degrees fall from one neuron to the next.
     nested = np.triu(np.ones((30, 30), dtype=bool))
     random = np.random.default_rng(0).random((30, 30)) < nested.mean()
     assert meta_depth(nested).depth > meta_depth(random).depth + 2
+
+
+def test_random_layers_are_deep_where_they_are_not_square():
+    generator = np.random.default_rng(0)
+    square, wide, tall = (
+        meta_depth(generator.random(shape) < 0.1).depth
+        for shape in ((512, 512), (512, 2048), (2048, 512))
+    )
+    assert square < 2
+    assert min(wide, tall) > 7
+    assert "high in random layers that are not square" in MEASURES["meta_depth"].unit
 
 
 def by_enumeration(layers, stages):
