@@ -19,6 +19,8 @@ from hf_chts.report.run_data import RunData
 from hf_chts.report.saved_masks import Mask
 
 MOST_DRAWN_LINKS = 2000
+STEEP = 5
+"""Exponents far above those of scale-free networks, 2 to 3; random layers have 10 and more."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,28 @@ def _fit_in_words(fit: PowerLaw | Undefined) -> str:
     if isinstance(fit, Undefined):
         return f"power law {fit}"
     verdict = "ruled out" if fit.p_value < 0.1 else "not ruled out"
-    return (
-        f"gamma = {fit.gamma:.2f} from degree {fit.x_min} on ({fit.n_tail} neurons), "
-        f"p = {fit.p_value:.2f}: a power law is {verdict}"
+    steep = "so steep a tail is one of random layers too" if fit.gamma > STEEP else ""
+    return "; ".join(
+        clause
+        for clause in (
+            f"gamma = {fit.gamma:.2f} from degree {fit.x_min} on ({fit.n_tail} neurons), "
+            f"p = {fit.p_value:.2f}: a power law is {verdict}",
+            _rival_in_words(fit),
+            steep,
+        )
+        if clause
     )
+
+
+def _rival_in_words(fit: PowerLaw) -> str:
+    """The law that beats the power law most surely; empty where the power law is the likeliest."""
+    rivals = {name: one for name, one in fit.alternatives.items() if one.log_ratio < 0}
+    if not rivals:
+        return ""
+    name = min(rivals, key=lambda name: rivals[name].p_value)
+    article = "an" if name[0] in "aeiou" else "a"
+    how = "better" if rivals[name].p_value < 0.1 else "as well"
+    return f"{article} {name} law fits {how} (p = {rivals[name].p_value:.2f})"
 
 
 def _disc(
