@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -22,8 +23,18 @@ from hf_chts.translation.model import empty_model
 from hf_chts.translation.recipe import load_recipe
 
 
+class Plan(PatchReport):
+    """A report on what sparsifying would make of a model that is dense, or not made yet."""
+
+    def __str__(self) -> str:
+        """The table, under a line that says that nothing is sparse yet."""
+        return f"A plan; nothing is sparse yet. The model would become\n{super().__str__()}"
+
+
 def inspect_model(model: str, overrides: Sequence[str] = ()) -> PatchReport:
     """Report on a recipe, a model or a hub id. Weights of dense models are not even loaded.
+
+    Of a recipe or a dense model the report is a :class:`Plan`.
 
     Args:
         model: Path of a recipe (``.yaml``), folder of a model or of a finished run, or hub id.
@@ -34,7 +45,7 @@ def inspect_model(model: str, overrides: Sequence[str] = ()) -> PatchReport:
     """
     if model.endswith((".yaml", ".yml")):
         recipe = load_recipe(model, overrides)
-        return plan(empty_model(recipe), recipe.sparsity)[0]
+        return _planned(empty_model(recipe), recipe.sparsity)
     if overrides:
         raise ValueError(f"changes go with a recipe, and {model} is none: {' '.join(overrides)}")
     folder = Path(model) / "model"
@@ -46,10 +57,14 @@ def inspect_model(model: str, overrides: Sequence[str] = ()) -> PatchReport:
     return _would_be(config, SparsityConfig())
 
 
-def _would_be(config: Any, sparsity: SparsityConfig) -> PatchReport:
+def _would_be(config: Any, sparsity: SparsityConfig) -> Plan:
     """The plan for a model of this configuration, made without memory for its weights."""
     for auto in (AutoModelForSeq2SeqLM, AutoModelForCausalLM, AutoModel):
         if type(config) in auto._model_mapping:
             with torch.device("meta"):
-                return plan(auto.from_config(config), sparsity)[0]
+                return _planned(auto.from_config(config), sparsity)
     raise ValueError(f"no model class for a {type(config).__name__}")
+
+
+def _planned(model: nn.Module, sparsity: SparsityConfig) -> Plan:
+    return Plan(**vars(plan(model, sparsity)[0]))

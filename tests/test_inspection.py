@@ -3,6 +3,7 @@
 import families
 import pytest
 import torch
+from transformers import AutoModelForSeq2SeqLM
 
 import hf_chts
 from hf_chts import SparsityConfig, sparse_layers
@@ -65,6 +66,19 @@ def test_a_saved_sparse_model_shows_the_links_it_has(name, folder, tmp_path):
         assert (rows[path].sparse, rows[path].n_links) == (True, layer.nnz)
     parts = report.sparse_links + report.embedding_parameters + report.rest_parameters
     assert parts == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_a_plan_says_that_nothing_is_sparse_yet(quickstart, tmp_path):
+    said = "A plan; nothing is sparse yet. The model would become\n"
+    families.make("marian").save_pretrained(tmp_path / "dense")
+    dense = str(inspect_model(str(tmp_path / "dense")))
+    assert dense.startswith(f"{said}chts at ")
+    assert str(inspect_model(quickstart)).startswith(said)
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "dense")
+    report = hf_chts.sparsify(model)
+    assert dense == said + str(report)
+    model.save_pretrained(tmp_path / "sparse")
+    assert "plan" not in str(inspect_model(str(tmp_path / "sparse")))
 
 
 def test_changes_go_with_a_recipe(tmp_path):
