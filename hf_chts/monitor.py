@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from hf_chts.analysis.neurons import ActiveNeurons, anp
 from hf_chts.analysis.parts import by_part
 from hf_chts.analysis.snapshots import (
     Groups,
+    Snapshots,
     load_snapshots,
     pack,
     start_snapshots,
@@ -53,7 +55,8 @@ class TopologyMonitor(TrainerCallback):
     reach TensorBoard, W&B and others by ``report_to``:
 
     - ``topology_density`` and ``topology_itop``: share of links active now, and ever so far;
-    - ``topology_active_neurons``: share of neurons between layers that percolation would leave;
+    - ``topology_anp``: share of the neurons between layers that percolation would leave (the
+      trainer's ``topology_active_neurons`` is the mean of such shares of single layers);
     - ``topology_overlap_start``: Jaccard overlap of the links with those of the start;
     - ``topology_input_heterogeneity`` and ``topology_output_heterogeneity``: ``<k^2> / <k>^2`` of
       the degrees of input and of output neurons, mean over layers.
@@ -61,8 +64,8 @@ class TopologyMonitor(TrainerCallback):
     Further measures are taken of every layer, and training waits for them; ``topology_mean_NAME``
     is their mean over layers. A figure that is undefined is left out. The trainer logs at once
     where there are figures, unless ``logging_strategy`` is ``no``. Nothing here changes what is
-    trained. Of several processes the first one does it all. A model without sparse layers is
-    left alone.
+    trained. Of several processes the first one does it all. A model that was given the method
+    ``dense`` is left alone; training of one that never went through ``sparsify`` is refused.
     """
 
     def __init__(
@@ -106,7 +109,11 @@ class TopologyMonitor(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
-        """Describe the network, and take the snapshot of the start."""
+        """Describe the network, and take the snapshot of the start.
+
+        Raises:
+            ValueError: If the model never went through ``sparsify``.
+        """
         config = getattr(model, "sparsity_config", None)
         if config is None:
             raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
@@ -123,13 +130,12 @@ class TopologyMonitor(TrainerCallback):
         shapes = {name: (x.out_features, x.in_features) for name, x in self._layers.items()}
         start_snapshots(self._path, shapes, self._groups, state.global_step)
         self._latest = {name: pack(mask) for name, mask in _masks(self._layers).items()}
-        earlier = load_snapshots(self._path)
-        if earlier.steps:
-            start = earlier.masks(earlier.steps[0])
-            self._start = {name: pack(mask) for name, mask in start.items()}
-        else:
+        start = _first_masks(load_snapshots(self._path))
+        if start is None:
             self._start = self._latest
             write_snapshot(self._path, state.global_step, self._latest)
+        else:
+            self._start = {name: pack(mask) for name, mask in start.items()}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look at the links where an update, a snapshot or a measure is due."""
@@ -181,9 +187,7 @@ class TopologyMonitor(TrainerCallback):
                 f"output_heterogeneity{label}": _mean([spread[name][1] for name in names]),
             }
         for label, names in _parts(neurons).items():
-            figures[f"active_neurons{label}"] = ActiveNeurons(
-                {name: neurons[name] for name in names}
-            ).overall
+            figures[f"anp{label}"] = ActiveNeurons({name: neurons[name] for name in names}).overall
         return figures
 
     def _measured(self, masks: Masks) -> dict[str, float | Undefined]:
@@ -194,6 +198,17 @@ class TopologyMonitor(TrainerCallback):
             for label, names in _parts(masks).items():
                 figures[f"mean_{measure.name}{label}"] = _mean([values[name] for name in names])
         return figures
+
+
+def _first_masks(snapshots: Snapshots) -> Masks | None:
+    """The links of the first snapshot that can be read; None if there is none."""
+    for step in snapshots.steps:
+        try:
+            return snapshots.masks(step)
+        except ValueError as error:
+            told = f"{error}: topology_overlap_start compares with the next links that are whole"
+            warnings.warn(told, stacklevel=2)
+    return None
 
 
 def _known(measures: Sequence[str]) -> list[Measure]:

@@ -27,7 +27,7 @@ MEASURE = "clustering"
 FIGURES = {
     f"topology_{name}"
     for name in (
-        *("density", "itop", "active_neurons", "overlap_start"),
+        *("density", "itop", "anp", "overlap_start"),
         *("input_heterogeneity", "output_heterogeneity"),
     )
 }
@@ -124,8 +124,11 @@ def test_figures_of_every_update(run) -> None:
     log, now = logs[4], masks[8]
     groups = hidden_groups(trainer.model)
     rate = active_neuron_rate(percolate(now, groups), groups)
-    assert log["topology_active_neurons"] == pytest.approx(rate)
+    assert log["topology_anp"] == pytest.approx(rate)
     lines = [json.loads(x) for x in (folder / "topology.jsonl").read_text().splitlines()]
+    of_layers = [x["active_neurons"] for x in lines if x["step"] == 8]
+    of_layers = [share for share in of_layers if share is not None]
+    assert log["topology_active_neurons"] == pytest.approx(np.mean(of_layers))  # the trainer's
     rows = {line["name"]: line["itop"] for line in lines if line["step"] == 8}
     for label in ("", *PARTS):
         part = {name: mask for name, mask in now.items() if belongs(name, label)}
@@ -190,6 +193,24 @@ def test_a_resumed_run_has_the_same_snapshots(run, step, tmp_path) -> None:
     key = "topology_overlap_start/decoder_feed-forward"
     overlaps = [[log[key] for log in some if key in log] for some in (logs, again)]
     assert overlaps[1] == overlaps[0][step // 2 :]
+
+
+@pytest.mark.parametrize("whole", [2, None])
+def test_a_run_resumes_beside_a_damaged_snapshot(run, whole, tmp_path) -> None:
+    folder, _, _, masks = run
+    shutil.copytree(folder / "checkpoint-5", tmp_path / "checkpoint-5")
+    shutil.copytree(folder / "snapshots", tmp_path / "snapshots")
+    damaged = [0, 2, 4][: 1 if whole else 3]
+    for step in damaged:
+        (tmp_path / "snapshots" / f"step-{step:08d}.npz").write_bytes(b"torn")
+    with pytest.warns(UserWarning, match="is no whole snapshot.*next links") as caught:
+        _, logs, _ = watched(tmp_path, resume=True)
+    assert sum("no whole snapshot" in str(one.message) for one in caught) == len(damaged)
+    start, now = masks[whole or 5], masks[8]
+    shared = sum(int((mask & start[name]).sum()) for name, mask in now.items())
+    united = sum(int((mask | start[name]).sum()) for name, mask in now.items())
+    found = [log["topology_overlap_start"] for log in logs if "topology_overlap_start" in log]
+    assert found[-1] == pytest.approx(shared / united)
 
 
 def test_a_run_that_was_not_watched_before(run, tmp_path) -> None:

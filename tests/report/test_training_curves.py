@@ -58,10 +58,15 @@ def test_what_was_logged_is_drawn_as_it_is():
 
 
 def test_figures_of_the_monitor_stand_beside_those_of_the_updates():
-    metrics = [{"step": 2, "topology_overlap_start": 0.5}]
+    metrics = [
+        {"step": 2, "topology_overlap_start": 0.5, "topology_anp": 0.75},
+        {"step": 4, "topology_anp": 0.25, "topology_active_neurons": 0.1},
+    ]
     _, store = charts(topology_charts, made_up_run(name="one", metrics=metrics))
-    assert list(store.figures) == ["training-topology-overlap-start"]
-    assert store.lines("training-topology-overlap-start") == {"one": ([2], [0.5])}
+    overlap, anp = "training-topology-overlap-start", "training-topology-anp"
+    assert list(store.figures) == [overlap, anp]
+    assert store.lines(overlap) == {"one": ([2], [0.5])}
+    assert store.lines(anp) == {"one": ([2, 4], [0.75, 0.25])}
 
 
 def test_without_logs_there_are_no_curves():
