@@ -111,7 +111,7 @@ def load_snapshots(folder: str | Path) -> Snapshots:
             ]
             for group in network["groups"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} does not describe layers and groups: {error!r}") from error
     return Snapshots(folder, layers, groups, tuple(_steps(folder)))
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 Mask = Bool[np.ndarray, "out in"]
 Shape = tuple[int, int]
+_DAMAGE = OSError, ValueError, TypeError, AttributeError, OverflowError
 
 
 def read_masks(folder: Path) -> dict[str, Mask]:
@@ -26,7 +27,7 @@ def read_masks(folder: Path) -> dict[str, Mask]:
         saved = (config.get("quantization_config") or {}).get("layers") or {}
         layers = {str(name): (int(n_out), int(n_in)) for name, (n_out, n_in) in saved.items()}
         masks = dict(_masks(sorted(folder.glob("*.safetensors")), layers)) if layers else {}
-    except (OSError, ValueError, TypeError, AttributeError, SafetensorError) as error:
+    except (*_DAMAGE, SafetensorError) as error:
         raise ValueError(f"{folder.name}/ cannot be read: {error}") from None
     if missing := sorted(layers.keys() - masks.keys()):
         raise ValueError(f"{folder.name}/ lacks the links of {len(missing)} layers: {missing[0]}")

@@ -141,7 +141,13 @@ def test_damaged_lines_are_counted(run):
         ("recipe.yaml", "a: [", "recipe.yaml cannot be read"),
         ("recipe.yaml", "", "recipe.yaml holds no settings"),
         ("network.json", "{}", "network.json does not describe"),
+        ("network.json", '{"layers": {"a": [Infinity, 3]}}', "network.json does not describe"),
         ("model/config.json", "{", "model/ cannot be read"),
+        (
+            "model/config.json",
+            '{"quantization_config": {"layers": {"fc": [2, Infinity]}}}',
+            "model/ cannot be read",
+        ),
         ("environment.json", "\xff", "environment.json cannot be read"),
     ],
 )
