@@ -130,7 +130,8 @@ def degree_distribution(
 def degree_evolution(degrees: Mapping[int, Int[np.ndarray, " neurons"]], *, title: str) -> Figure:
     """Degree distributions at several steps in one picture, early ones light, late ones dark.
 
-    Each line carries the group id ``step-N``, so that a page can emphasise one.
+    The legend names the first and the last line. Each line carries the group id ``step-N``, so
+    that a page can emphasise one.
 
     Args:
         degrees: Degrees of the neurons by step.
@@ -138,12 +139,14 @@ def degree_evolution(degrees: Mapping[int, Int[np.ndarray, " neurons"]], *, titl
     """
     figure, axes = new_axes(title, "degree k (links of a neuron)", "share with degree ≥ k")
     shades = mpl.colormaps["cividis"](np.linspace(0.9, 0.1, max(len(degrees), 2)))
+    drawn = [step for step, values in sorted(degrees.items()) if values.any()]
     for shade, (step, values) in zip(shades, sorted(degrees.items()), strict=False):
-        positive = values[values > 0]
-        if len(positive):
-            k, share = _ccdf(positive)
-            axes.plot(k, share, color=shade, lw=1, gid=f"step-{step}", label=f"step {step:,}")
+        if step in drawn:
+            k, share = _ccdf(values[values > 0])
+            label = f"step {step:,}" if step in (drawn[0], drawn[-1]) else None
+            axes.plot(k, share, color=shade, lw=1, gid=f"step-{step}", label=label)
     logarithmic(axes)
+    legend_below(figure, axes)
     return figure
 
 

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 from run_files import a_mask
 from scipy.ndimage import label
@@ -64,6 +65,19 @@ def test_a_distribution_falls_from_one_to_the_share_of_the_largest():
     line = plots.degree_distribution(degrees, {}, title="").axes[0].lines[0]
     assert line.get_xdata().tolist() == [1, 2, 4]
     assert line.get_ydata().tolist() == [1.0, 0.5, 0.25]
+
+
+def test_the_first_and_the_last_step_are_named():
+    one, none = np.array([1, 2]), np.array([0, 0])
+    history = {30: one, 0: none, 10: one, 20: one, 4000: none}
+    figure = plots.degree_evolution(history, title="")
+    assert words_of(figure).endswith("step 10 step 30")
+    lines = figure.axes[0].lines
+    assert [line.get_gid() for line in lines] == ["step-10", "step-20", "step-30"]
+    keys = figure.legends[0].get_lines()
+    assert [key.get_color() for key in keys] == [lines[0].get_color(), lines[-1].get_color()]
+    light, dark = (np.mean(to_rgb(key.get_color())) for key in keys)
+    assert light > dark
 
 
 def test_the_fitted_law_starts_at_its_tail_and_falls_by_its_exponent():
