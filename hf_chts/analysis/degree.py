@@ -185,4 +185,5 @@ def hubs(degrees: ArrayLike, share: float = 0.1) -> Bool[np.ndarray, " neurons"]
     linked = np.sort(data[data > 0])
     if linked.size == 0:
         return np.zeros(data.size, dtype=bool)
-    return np.asarray(data >= linked[-math.ceil(share * linked.size)])
+    n_hubs = max(math.ceil(round(share * linked.size, 9)), 1)  # 0.07 * 100 is a little above 7
+    return np.asarray(data >= linked[-n_hubs])

@@ -120,12 +120,17 @@ def test_hubs_by_hand():
     assert not hubs([0, 0]).any()
 
 
+@pytest.mark.parametrize(("share", "n_hubs"), [(0.07, 7), (0.071, 8), (0.55, 55), (1e-12, 1)])
+def test_the_share_of_hubs_is_rounded_up_as_it_is_written(share, n_hubs):
+    assert hubs(np.arange(1, 101), share).sum() == n_hubs
+
+
 @given(counts, st.floats(0.01, 1))
 def test_hubs_have_more_links_than_the_others(data, share):
     chosen = hubs(data, share)
     linked = data > 0
     assert not (chosen & ~linked).any()
-    assert chosen.sum() >= share * linked.sum()
+    assert chosen.sum() >= share * linked.sum() - 1e-9
     if chosen.any() and not chosen.all():
         assert data[chosen].min() > data[~chosen].max()
 
