@@ -64,7 +64,9 @@ def assortativity(mask: ArrayLike) -> float | Undefined:
     links = check_mask(mask)
     counts = degrees(links)
     out_ends, in_ends = np.nonzero(links)
-    return _correlation(counts.inputs[in_ends], counts.outputs[out_ends], "degrees at link ends")
+    if out_ends.size < 2:
+        return Undefined("the layer has fewer than two links")
+    return _correlation(counts.inputs[in_ends], counts.outputs[out_ends], "degree at one end")
 
 
 def lcp_correlation(mask: ArrayLike) -> float | Undefined:
@@ -92,12 +94,14 @@ def lcp_correlation(mask: ArrayLike) -> float | Undefined:
         np.fill_diagonal(shared, 0)
     common = (by_output @ values + values @ by_input)[links]
     inside = common > 1
-    return _correlation(common[inside], lcl[inside], "common neighbours or local community links")
+    if inside.sum() < 2:
+        return Undefined("fewer than two links have more than one common neighbour")
+    return _correlation(
+        common[inside], lcl[inside], "number of common neighbours, or of links between them"
+    )
 
 
 def _correlation(first: np.ndarray, second: np.ndarray, what: str) -> float | Undefined:
-    if first.size < 2:
-        return Undefined(f"fewer than two links have {what}")
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return Undefined(f"all links have the same {what}")
     return float(np.corrcoef(first, second, dtype=np.float64)[0, 1])

@@ -55,9 +55,9 @@ def test_assortativity_of_the_karate_club():
 
 def test_assortativity_that_does_not_exist():
     assert assortativity(np.eye(3, dtype=bool)) == Undefined(
-        "all links have the same degrees at link ends"
+        "all links have the same degree at one end"
     )
-    assert assortativity(EMPTY) == Undefined("fewer than two links have degrees at link ends")
+    assert assortativity(EMPTY) == Undefined("the layer has fewer than two links")
 
 
 def lcp_by_enumeration(mask):
@@ -99,9 +99,11 @@ def test_lcp_correlation_is_high_where_communities_are_of_different_sizes():
 
 
 def test_lcp_correlation_that_does_not_exist():
-    what = "common neighbours or local community links"
+    what = "number of common neighbours, or of links between them"
     assert lcp_correlation(np.ones((2, 2), bool)) == Undefined(f"all links have the same {what}")
-    assert lcp_correlation(np.eye(3, dtype=bool)) == Undefined(f"fewer than two links have {what}")
+    assert lcp_correlation(np.eye(3, dtype=bool)) == Undefined(
+        "fewer than two links have more than one common neighbour"
+    )
 
 
 def hide(mask, share, seed=0):
