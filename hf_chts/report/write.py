@@ -57,11 +57,13 @@ def write_report(
         The HTML file.
 
     Raises:
-        ValueError: If a folder holds no run, or ``layers`` fits no layer.
+        ValueError: If a folder holds no run, ``layers`` fits no layer, or ``output`` is a folder.
     """
     run, *others = _named([read_run(folder) for folder in (run_dir, *compare)])
     chosen = choose_layers(run.layers, layers) if run.final else []
     path = run.path / "report.html" if output is None else Path(output)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the HTML file to write")
     store = FigureStore(None if figures is None else Path(figures))
     n_graphs = len(run.final or ()) + 1 if graphml is not None else 0
     n_closely = len(chosen) * (2 if shown_steps(run) else 1)

@@ -260,5 +260,7 @@ def test_bad_arguments_write_nothing(tmp_path):
         write_report(run, layers="fc9", figures=tmp_path / "figures")
     with pytest.raises(ValueError, match="there is no folder"):
         write_report(run, compare=[tmp_path / "two"])
+    with pytest.raises(ValueError, match="is a folder: give the HTML file to write"):
+        write_report(run, output=tmp_path, figures=tmp_path / "figures")
     assert not (run / "report.html").exists()
     assert not (tmp_path / "figures").exists()
