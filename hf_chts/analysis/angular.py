@@ -20,8 +20,8 @@ class Separability:
     Attributes:
         index: In [0, 1]; 1 if every community holds an arc of its own.
         p_value: Share of random arrangements at least as well separated, in (0, 1].
-        mistakes: Per community, in the order of the sorted labels: nodes of others within it;
-            a community of one node has none.
+        mistakes: Per community, in the order of the labels sorted as text (10 before 2): nodes of
+            others within it; a community of one node has none.
         worst: Mistakes of all communities in the worst random arrangement.
     """
 

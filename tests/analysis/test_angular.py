@@ -40,6 +40,10 @@ def test_mistakes_by_hand():
     assert found.index == 1 - 3 / found.worst
 
 
+def test_labels_are_sorted_as_text():
+    assert separability([2, 10, 2, 2, 10, 10, 3]).mistakes == (2, 1, 0)
+
+
 def test_alternating_communities_are_the_worst_case():
     found = separability(list("ab") * 8, n_permutations=50)
     assert found.index == 0
