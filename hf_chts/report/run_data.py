@@ -255,4 +255,7 @@ def _ordered(
 
 
 def _translations(folder: Path) -> dict[str, list[str]]:
-    return {path.stem: read_text(path).split("\n")[:-1] for path in sorted(folder.glob("*.txt"))}
+    texts = {path.stem: read_text(path) for path in sorted(folder.glob("*.txt"))}
+    return {
+        name: text.removesuffix("\n").split("\n") if text else [] for name, text in texts.items()
+    }

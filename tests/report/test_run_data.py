@@ -43,6 +43,15 @@ def test_layers_come_in_the_order_of_the_model(finished):
         (finished / "network.json").read_text())["layers"])  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [("", []), ("a\n", ["a"]), ("a\nb", ["a", "b"]), ("a\n\n", ["a", ""]), ("\n", [""])],
+)
+def test_every_line_is_a_translation(run, text, lines):
+    (run / "translations" / "toy.txt").write_text(text)
+    assert read_run(run).translations["toy"] == lines
+
+
 @pytest.mark.parametrize("what", ["missing", "empty"])
 def test_a_folder_without_a_run_is_refused(tmp_path, what):
     folder = tmp_path / "other"
