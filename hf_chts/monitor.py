@@ -55,8 +55,7 @@ class TopologyMonitor(TrainerCallback):
     reach TensorBoard, W&B and others by ``report_to``:
 
     - ``topology_density`` and ``topology_itop``: share of links active now, and ever so far;
-    - ``topology_anp``: share of the neurons between layers that percolation would leave (the
-      trainer's ``topology_active_neurons`` is the mean of such shares of single layers);
+    - ``topology_active_neurons``: share of neurons between layers that percolation would leave;
     - ``topology_overlap_start``: Jaccard overlap of the links with those of the start;
     - ``topology_input_heterogeneity`` and ``topology_output_heterogeneity``: ``<k^2> / <k>^2`` of
       the degrees of input and of output neurons, mean over layers.
@@ -187,7 +186,9 @@ class TopologyMonitor(TrainerCallback):
                 f"output_heterogeneity{label}": _mean([spread[name][1] for name in names]),
             }
         for label, names in _parts(neurons).items():
-            figures[f"anp{label}"] = ActiveNeurons({name: neurons[name] for name in names}).overall
+            figures[f"active_neurons{label}"] = ActiveNeurons(
+                {name: neurons[name] for name in names}
+            ).overall
         return figures
 
     def _measured(self, masks: Masks) -> dict[str, float | Undefined]:

@@ -26,7 +26,7 @@ LOGGED = (
 LOGGED_OF_TOPOLOGY = (
     ("topology_overlap_start", "Links shared with the start", "Jaccard index",
      "Links active now and at the start, over links active at one of the two times."),
-    ("topology_anp", "Active hidden neurons (ANP)", "active neurons / neurons",
+    ("topology_active_neurons", "Active hidden neurons (ANP)", "active neurons / neurons",
      "Neurons between layers with a link on every side, once percolation came to rest."),
 )  # fmt: skip
 

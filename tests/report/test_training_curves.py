@@ -59,11 +59,11 @@ def test_what_was_logged_is_drawn_as_it_is():
 
 def test_figures_of_the_monitor_stand_beside_those_of_the_updates():
     metrics = [
-        {"step": 2, "topology_overlap_start": 0.5, "topology_anp": 0.75},
-        {"step": 4, "topology_anp": 0.25, "topology_active_neurons": 0.1},
+        {"step": 2, "topology_overlap_start": 0.5, "topology_active_neurons": 0.75},
+        {"step": 4, "topology_active_neurons": 0.25},
     ]
     _, store = charts(topology_charts, made_up_run(name="one", metrics=metrics))
-    overlap, anp = "training-topology-overlap-start", "training-topology-anp"
+    overlap, anp = "training-topology-overlap-start", "training-topology-active-neurons"
     assert list(store.figures) == [overlap, anp]
     assert store.lines(overlap) == {"one": ([2], [0.5])}
     assert store.lines(anp) == {"one": ([2, 4], [0.75, 0.25])}
