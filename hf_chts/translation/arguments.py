@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from hf_chts.translation.recipe import Recipe
-from hf_chts.translation.run_folder import RunFolder
 
 # the name that does not warn: Transformers changed it and keeps the older one for a while
 _CHECKPOINTING = (
@@ -18,13 +19,21 @@ _CHECKPOINTING = (
 )
 
 
-def training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
-    """The arguments of a recipe's trainer, whose checkpoints lie in the run's folder."""
+def training_arguments(recipe: Recipe) -> Any:
+    """The arguments of a recipe's trainer.
+
+    ``output_dir`` is to be set before the training: Transformers makes that folder together with
+    the trainer, when a run may not have begun yet.
+
+    Raises:
+        ValueError: If ``training.report_to`` names what Transformers does not know.
+        ImportError: If a package that it names is not installed.
+    """
     training = recipe.training
     by_bleu = training.best_by == "bleu"
     averages = training.average_last > 0
-    return Seq2SeqTrainingArguments(
-        output_dir=str(folder.checkpoints),
+    args = Seq2SeqTrainingArguments(
+        output_dir=os.curdir,
         max_steps=training.max_steps,
         gradient_accumulation_steps=training.accumulation,
         learning_rate=training.learning_rate,
@@ -52,6 +61,19 @@ def training_arguments(recipe: Recipe, folder: RunFolder) -> Any:
         use_cpu=not torch.cuda.is_available(),
         remove_unused_columns=False,
     )
+    _refuse_reports(args.report_to)
+    return args
+
+
+def _refuse_reports(names: list[str]) -> None:
+    """Refuse receivers of logs that cannot be made."""
+    try:
+        for callback in get_reporting_integration_callbacks(names):
+            callback()
+    except ValueError as error:
+        raise ValueError(f"training.report_to: {error}") from None
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(f"training.report_to: {error}") from None
 
 
 def _log_every(evaluate_every: int) -> int:

@@ -79,6 +79,12 @@ class EncodedText(Dataset[dict[str, list[int]]]):
         source, target = self._ends
         return [max(source[i + 1] - source[i], target[i + 1] - target[i]) for i in range(len(self))]
 
+    @property
+    def longest(self) -> int:
+        """Index of a pair whose longer side has the most tokens."""
+        lengths = self.lengths
+        return max(range(len(self)), key=lengths.__getitem__)
+
     def __len__(self) -> int:
         return len(self._ends[0]) - 1
 

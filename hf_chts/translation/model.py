@@ -90,6 +90,28 @@ def empty_model(recipe: Recipe) -> Any:
         raise ValueError(f"model.family {section.family!r}: {_first_line(error)}") from None
 
 
+@torch.no_grad()
+def refuse_misfit(recipe: Recipe, model: Any, batch: dict[str, torch.Tensor]) -> None:
+    """Pass a batch through a new model as in training, to find out whether that can be done.
+
+    Random numbers are drawn by the way: seed anew before those that count.
+
+    Raises:
+        ValueError: If it cannot, for example since a rate of dropout is above 1.
+    """
+    section = recipe.model
+    where = (
+        "model.config" if section.pretrained is None else f"model.pretrained {section.pretrained}"
+    )
+    try:
+        model.train()(**batch)
+    except Exception as error:  # whatever values that nobody has tried lead to
+        longest = batch["labels"].shape[1]
+        raise ValueError(
+            f"{where}: the model cannot take a pair of {longest} tokens: {_first_line(error)}"
+        ) from error
+
+
 def keep_frozen(model: Any) -> None:
     """Freeze in a loaded model what a new one keeps frozen, such as Marian's table of positions.
 

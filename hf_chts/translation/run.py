@@ -15,6 +15,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from hf_chts.engine.budget import refuse_standstill
 from hf_chts.monitor import TopologyMonitor
+from hf_chts.network.patch_report import PatchReport
 from hf_chts.patching import plan, sparsify
 from hf_chts.safe_saving import whole_folder, write_text
 from hf_chts.training.topology_log import LOG_FILE
@@ -25,7 +26,13 @@ from hf_chts.translation.bleu import Scores, score, scorers
 from hf_chts.translation.data import DataSource, ParallelText, load_pairs
 from hf_chts.translation.decode import translate_by
 from hf_chts.translation.encode import encode
-from hf_chts.translation.model import empty_model, keep_frozen, make_model, make_tokenizers
+from hf_chts.translation.model import (
+    empty_model,
+    keep_frozen,
+    make_model,
+    make_tokenizers,
+    refuse_misfit,
+)
 from hf_chts.translation.model_card import write_model_card
 from hf_chts.translation.progress import ShowProgress
 from hf_chts.translation.recipe import Recipe
@@ -81,7 +88,7 @@ def train(
     plan(empty_model(recipe), recipe.sparsity)
     scorers(recipe.data.target_lang)
     folder = RunFolder(Path(output))
-    args = training_arguments(recipe, folder)
+    args = training_arguments(recipe)
     main = args.process_index == 0
     goes_on = resume or resume_from is not None
     checkpoint = None
@@ -90,19 +97,43 @@ def train(
             recipe, resume=resume, resume_from=resume_from, overwrite=overwrite
         )
     sets = {name: load_pairs(source) for name, source in recipe.data.test.items()}
-    text = load_pairs(recipe.data.train)
-    validation_text = load_pairs(recipe.data.validation)
     with args.main_process_first(local=False):
         kept = (goes_on or not main) and folder.tokenizer.is_dir()
-        tokenizers = _kept_tokenizers(recipe, folder) if kept else make_tokenizers(recipe, text)
-        encoded = encode(text, tokenizers, recipe.data.max_length)
-        validation = encode(validation_text, tokenizers, recipe.data.max_length)
+        trainer, patching = _trainer(recipe, args, folder, kept)
         if main:
-            _begin(recipe, folder, tokenizers, goes_on, resume_from)
-        tokenizers = _kept_tokenizers(recipe, folder)  # the same, also where a run is resumed
+            _begin(recipe, folder, trainer.tokenizers, goes_on, resume_from)
+            write_text(folder.path / "patching.txt", f"{patching}\n")
+            folder.record_environment()
+        trainer.tokenizers = _kept_tokenizers(recipe, folder)  # the same where a run is resumed
+    trainer.args.output_dir = str(folder.checkpoints)
+    left_out = trainer.train_dataset.left_out
     console = Console(quiet=not main, highlight=False, markup=False, emoji=False)
-    console.print(f"{encoded.left_out}\n{validation.left_out}\n")
-    model = _sparse_model(recipe, tokenizers, folder, console)
+    console.print(f"{left_out}\n{trainer.eval_dataset.left_out}\n")
+    console.print(f"{patching}\n", soft_wrap=True)
+    seconds = _fit(trainer, folder, checkpoint)
+    return _finish(recipe, folder, sets, left_out.n_kept, seconds, main)
+
+
+def _trainer(
+    recipe: Recipe, args: Any, folder: RunFolder, kept: bool
+) -> tuple[TranslationTrainer, PatchReport]:
+    """The trainer with its model and text, and what was made sparse; nothing is written yet.
+
+    Args:
+        recipe: What to train.
+        args: The trainer's arguments.
+        folder: The run's folder.
+        kept: Take the tokenizers from there.
+    """
+    text, validation_text = load_pairs(recipe.data.train), load_pairs(recipe.data.validation)
+    tokenizers = _kept_tokenizers(recipe, folder) if kept else make_tokenizers(recipe, text)
+    encoded = encode(text, tokenizers, recipe.data.max_length)
+    validation = encode(validation_text, tokenizers, recipe.data.max_length)
+    transformers.set_seed(recipe.training.seed)
+    model = make_model(recipe, tokenizers)
+    collator = Collator.of(model, tokenizers, 8 if torch.cuda.is_available() else 1)
+    refuse_misfit(recipe, model, collator([encoded[encoded.longest]]))
+    patching = sparsify(model, recipe.sparsity)
     trainer = TranslationTrainer(
         recipe,
         tokenizers,
@@ -111,11 +142,10 @@ def train(
         args=args,
         train_dataset=encoded,
         eval_dataset=validation,
-        data_collator=Collator.of(model, tokenizers, 8 if torch.cuda.is_available() else 1),
+        data_collator=collator,
         callbacks=[ShowProgress(), TopologyMonitor(folder.path)],
     )
-    seconds = _fit(trainer, folder, checkpoint)
-    return _finish(recipe, folder, sets, encoded.left_out.n_kept, seconds, main)
+    return trainer, patching
 
 
 def _kept_tokenizers(recipe: Recipe, folder: RunFolder) -> TokenizerPair:
@@ -138,20 +168,6 @@ def _begin(
     if not folder.tokenizer.is_dir():
         with whole_folder(folder.tokenizer) as path:
             tokenizers.save(path)
-
-
-def _sparse_model(
-    recipe: Recipe, tokenizers: TokenizerPair, folder: RunFolder, console: Console
-) -> Any:
-    """Make the model sparse, and show and record what that did."""
-    transformers.set_seed(recipe.training.seed)
-    model = make_model(recipe, tokenizers)
-    patching = sparsify(model, recipe.sparsity)
-    console.print(f"{patching}\n", soft_wrap=True)
-    if not console.quiet:
-        write_text(folder.path / "patching.txt", f"{patching}\n")
-        folder.record_environment()
-    return model
 
 
 def _fit(trainer: TranslationTrainer, folder: RunFolder, checkpoint: str | None) -> float:

@@ -139,7 +139,7 @@ class TrainingSection:
             checkpoints from before the density is the final one do not count.
         average_last: Average the weights of so many last checkpoints instead of taking the best
             one; 0 takes the best.
-        seed: Seed of data order, dropout and the dense weights.
+        seed: Seed of data order, dropout and the dense weights, in [0, 2**32).
         report_to: Where the Trainer sends its logs beside the run's folder, for example
             ``["tensorboard"]`` or ``["wandb"]``.
     """
@@ -170,6 +170,8 @@ class TrainingSection:
         _at_least(self, 1, "max_steps", "batch_tokens", "accumulation", "evaluate_every")
         _at_least(self, int("noam" in self.schedule), "warmup_steps")
         _at_least(self, 0, "epsilon", "weight_decay", "clip", "seed")
+        if self.seed >= 2**32:  # NumPy takes no larger one
+            raise ValueError(f"seed must be below 2**32; got {self.seed}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must lie in (0, inf); got {self.learning_rate}")
         if not 0 <= self.label_smoothing < 1:

@@ -67,7 +67,8 @@ class TrainingClock(TrainerCallback, ExportableState):
 class TranslationTrainer(SparseSeq2SeqTrainer):
     """Trains one recipe; see :func:`hf_chts.translation.run.train`."""
 
-    sampler: TokenBatchSampler
+    train_dataset: EncodedText
+    eval_dataset: EncodedText
     lr_scheduler: Any
     control: Any
 
@@ -86,15 +87,15 @@ class TranslationTrainer(SparseSeq2SeqTrainer):
         self.clock = TrainingClock()
         self.add_callback(_SetEpoch(self))
         self.add_callback(self.clock)
+        budget, seed = recipe.training.batch_tokens, recipe.training.seed
+        lengths = self.train_dataset.lengths
+        self.sampler = TokenBatchSampler(lengths, budget, seed, self.args.world_size)
 
     def get_train_dataloader(self) -> Any:
         """Batches under the token budget, a function of seed and epoch alone."""
-        training = self.recipe.training
-        dataset: EncodedText = self.train_dataset
-        self.sampler = TokenBatchSampler(
-            dataset.lengths, training.batch_tokens, training.seed, self.args.world_size
+        loader: Any = DataLoader(
+            self.train_dataset, batch_sampler=self.sampler, collate_fn=self.data_collator
         )
-        loader: Any = DataLoader(dataset, batch_sampler=self.sampler, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:

@@ -79,6 +79,7 @@ def test_base_and_overrides(write) -> None:
         ("training.seed=x", "training.seed takes an integer; got 'x'"),
         ("training.seed=1.5", "training.seed takes an integer; got 1.5"),
         ("training.seed=-1", "training.seed must be at least 0; got -1"),
+        ("training.seed=4294967296", r"training.seed must be below 2\*\*32; got 4294967296"),
         ("training.clip=true", "training.clip takes a number; got True"),
         ("training.schedule=naom", "takes 'noam', 'inoam', .*; got 'naom'"),
         ("training.betas=[0.9]", r"betas takes two numbers in \[0, 1\); got \[0.9\]"),

@@ -120,12 +120,37 @@ def test_training_seconds_count_all_parts(chts, recipe, tmp_path) -> None:
     assert json.loads((tmp_path / "run" / "bleu.json").read_text())["training_seconds"] >= 1000
 
 
-def test_an_earlier_run_outlives_a_wrong_recipe(chts, recipe, tmp_path) -> None:
+WRONG = [
+    ("tokenizer", {"vocab_size": 20}, "is too small"),
+    ("training", {"batch_tokens": 20}, "does not fit a batch of max_tokens=20"),
+    ("training", {"report_to": ("wandbx",)}, "training.report_to: wandbx is not supported"),
+    ("training", {"report_to": ("dvclive",)}, "training.report_to: .*requires dvclive"),
+    ("model", {"config": {"dropout": 2}}, "model.config: .* probability has to be between 0 and 1"),
+    ("sparsity", {"initial": "csti"}, "csti.* calibration"),
+    ("model", {"pretrained": "sparse"}, "is sparse already"),
+]
+
+
+@pytest.mark.parametrize(("section", "changes", "message"), WRONG)
+def test_an_earlier_run_outlives_a_wrong_recipe(
+    chts, recipe, tmp_path, section, changes, message
+) -> None:
     shutil.copytree(chts[0], tmp_path / "run")
-    wrong = replace(recipe, tokenizer=replace(recipe.tokenizer, vocab_size=20))
-    with pytest.raises(ValueError, match="is too small"):
-        run.train(wrong, tmp_path / "run", overwrite=True)
-    assert_same(chts[0], tmp_path / "run")
+    if changes.get("pretrained"):
+        changes = {"pretrained": str(tmp_path / "run" / "model")}
+    if "config" in changes:
+        changes = {"config": recipe.model.config | changes["config"]}
+    wrong = replace(recipe, **{section: replace(getattr(recipe, section), **changes)})
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    for folder, overwrite in (("run", True), ("deep/new", False)):
+        with pytest.raises((ValueError, ImportError), match=message):
+            run.train(wrong, tmp_path / folder, overwrite=overwrite)
+    assert not (tmp_path / "deep").exists()
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+
+
+def test_an_earlier_run_is_replaced_when_asked(chts, recipe, tmp_path) -> None:
+    shutil.copytree(chts[0], tmp_path / "run")
     with pytest.raises(ValueError, match="holds a run already: use --resume"):
         run.train(recipe, tmp_path / "run")
     run.train(recipe, tmp_path / "run", overwrite=True)
