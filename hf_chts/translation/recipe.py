@@ -51,8 +51,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe, its bases and the overrides of the command line.
 
     A recipe may name another one under ``base``, relative to its own folder; it then holds only
-    what differs. Data files are found relative to the folder of the recipe that names them, or,
-    where they are not there, relative to the working directory.
+    what differs. Data files are found under ``data.root``. Where none is given, they are found
+    beside the recipe that names them, or, where they are not there, relative to the working
+    directory.
 
     Args:
         path: The YAML file.
@@ -62,12 +63,27 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         ValueError: If a file is missing or no mapping, a key is unknown or a value does not fit.
     """
     try:
-        settings = _read(Path(path), ())
-        for assignment in overrides:
-            _assign(settings, assignment)
+        settings = _settings(Path(path), overrides, beside=False)
+        data = settings.get("data")
+        if isinstance(data, dict) and data.get("root") is None:
+            settings = _settings(Path(path), overrides, beside=True)
         return _built(path, settings)
     except RecursionError:
         raise ValueError(f"{path}: values lie too deep, or in themselves") from None
+
+
+def _settings(path: Path, overrides: Sequence[str], *, beside: bool) -> dict[str, Any]:
+    """What a recipe, its bases and the overrides say together.
+
+    Args:
+        path: The YAML file.
+        overrides: Assignments.
+        beside: Whether data files may lie beside the recipe that names them.
+    """
+    settings = _read(path, (), beside)
+    for assignment in overrides:
+        _assign(settings, assignment)
+    return settings
 
 
 def _built(path: str | Path, settings: dict[str, Any]) -> Recipe:
@@ -77,7 +93,7 @@ def _built(path: str | Path, settings: dict[str, Any]) -> Recipe:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path, seen: tuple[Path, ...], beside: bool) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"no recipe {path}: give the path of a YAML file")
     if path.resolve() in seen:
@@ -88,15 +104,16 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: a recipe is a mapping of sections; got {settings!r}")
-    _anchor_files(settings.get("data"), path.parent)
+    if beside:
+        _anchor_files(settings.get("data"), path.parent.resolve())
     base = settings.pop("base", None)
     if base is None:
         return settings
-    return merged(_read(path.parent / str(base), (*seen, path.resolve())), settings)
+    return merged(_read(path.parent / str(base), (*seen, path.resolve()), beside), settings)
 
 
 def _anchor_files(data: Any, folder: Path) -> None:
-    """Make file names relative to the recipe's folder, where the files are there."""
+    """Put the recipe's folder before the names of files that are there."""
     if not isinstance(data, dict):
         return
     for source in data.values():

@@ -72,8 +72,8 @@ class DataSection:
         source_lang: Language of the source, for example ``"en"``; for reports.
         target_lang: Language of the target; chooses sacreBLEU's tokenizer.
         max_length: Longest side of a training pair in tokens; longer pairs are reported, left out.
-        root: Folder that the names of ``files`` and ``file`` start from; None: the recipe's own
-            folder where the files are there, else the working directory.
+        root: Folder that the names of ``files`` and ``file`` start from; None: that of the recipe
+            that names them where the files are there, else the working directory.
     """
 
     train: DataSource

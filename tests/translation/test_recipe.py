@@ -173,6 +173,22 @@ def test_root_says_where_files_are(write, tmp_path) -> None:
     assert data.validation.corpus == "embedded"
 
 
+@pytest.mark.parametrize("where", ["base", "recipe", "override"])
+def test_root_goes_before_files_beside_the_recipe(write, tmp_path, monkeypatch, where) -> None:
+    for name in ("own/a.en", "own/a.de", "deep/a.en", "deep/a.de"):
+        write("a\n", name)
+    root = {key: "  root: far\n" if key == where else "" for key in ("base", "recipe")}
+    text = BASE.replace("train: {corpus: embedded}", "train: {files: [a.en, a.de]}")
+    write(text.replace("data:\n", f"data:\n{root['base']}"), "deep/b.yaml")
+    write(f"base: ../deep/b.yaml\ndata:\n  source_lang: en\n{root['recipe']}", "own/r.yaml")
+    monkeypatch.chdir(tmp_path)
+    for path in ("own/r.yaml", tmp_path / "own" / "r.yaml"):
+        data = load_recipe(path, ["data.root=far"] if where == "override" else []).data
+        assert data.train.files == ("far/a.en", "far/a.de")
+        beside = load_recipe(path, ["data.root="]).data
+        assert beside.train.files == tuple(f"{tmp_path}/deep/a.{side}" for side in ("en", "de"))
+
+
 def test_yaml_round_trip(write) -> None:
     text = BASE + (
         "model: {config: {d_model: 8, eos_token_id: null, xs: [1, [2]]}}\n"
