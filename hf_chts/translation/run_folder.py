@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -222,11 +223,19 @@ def _processor() -> str:
 
 
 def differences(before: Any, after: Any, where: str = "") -> list[str]:
-    """Dotted names of the settings in which two recipes differ."""
+    """Dotted names of the settings in which two recipes differ; files by where they lie."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
+        if re.fullmatch(r"data\..*\.files?", where):
+            before, after = _places(before), _places(after)
         return [] if before == after else [where]
     names = []
     for key in dict.fromkeys((*before, *after)):
         inner = f"{where}.{key}" if where else str(key)
         names += differences(before.get(key), after.get(key), inner)
     return names
+
+
+def _places(names: Any) -> Any:
+    """Where files lie, however they are named."""
+    listed = [names] if isinstance(names, str) else names
+    return [os.path.realpath(str(name)) for name in listed] if isinstance(listed, list) else names

@@ -9,7 +9,7 @@ import pytest
 from hf_chts.safe_saving import seal
 from hf_chts.translation import run_folder
 from hf_chts.translation.data import DataSource
-from hf_chts.translation.recipe import Recipe
+from hf_chts.translation.recipe import Recipe, load_recipe
 from hf_chts.translation.run_folder import RunFolder, environment
 from hf_chts.translation.sections import DataSection, TrainingSection
 
@@ -130,6 +130,33 @@ def test_resuming_another_recipe_is_refused(tmp_path) -> None:
     )
     with pytest.raises(ValueError, match=r"differs .* in training\.clip, sparsity\.zeta: resume"):
         folder.check(other, **RESUME)
+
+
+def test_files_are_the_same_by_whatever_name(tmp_path, monkeypatch) -> None:
+    for name in ("own/x.en", "own/x.de", "other/x.en", "other/x.de", "own/t.tsv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a\n")
+    recipe = tmp_path / "own" / "recipe.yaml"
+    recipe.write_text(
+        "data:\n  train: {files: [x.en, x.de]}\n  validation: {corpus: embedded}\n"
+        "  test: {t: {file: t.tsv}}\ntraining: {max_steps: 3}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(tmp_path / "run")
+    run.start(load_recipe("own/recipe.yaml"))
+    run.check(load_recipe(recipe), **RESUME)
+    monkeypatch.chdir(tmp_path / "other")
+    run.check(load_recipe("../own/recipe.yaml"), **RESUME)
+    elsewhere = load_recipe(recipe, [f"data.root={tmp_path}/other"])
+    with pytest.raises(ValueError, match=r"differs .* in data.train.files, data.test.t.file: res"):
+        run.check(elsewhere, **RESUME)
+    with pytest.raises(ValueError, match=r"differs .* data.train.files, data.train.corpus: res"):
+        run.check(load_recipe(recipe, ["data.train={corpus: embedded}"]), **RESUME)
+    monkeypatch.chdir(tmp_path)
+    relative = load_recipe(recipe, ["data.root=own"])
+    assert relative.data.train.files == ("own/x.en", "own/x.de")
+    run.start(relative)  # its recipe says so
+    run.check(load_recipe(recipe), **RESUME)
 
 
 def test_environment() -> None:
