@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import logging
 import sys
 import warnings
@@ -11,10 +11,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
-from hf_chts.display import show_result, show_scores
-from hf_chts.methods import DEFAULTS, METHODS
+from hf_chts.display import show_methods, show_result, show_scores
+from hf_chts.safe_saving import write_text
 
 app = typer.Typer(
     help="Train, evaluate and use truly sparse translation models.",
@@ -33,8 +32,13 @@ Overrides = Annotated[
 ModelFolder = Annotated[
     Path, typer.Argument(help="Folder of a finished run or of a saved model.", show_default=False)
 ]
-Beams = Annotated[int, typer.Option(help="Beam width.", min=1)]
-LengthPenalty = Annotated[float, typer.Option(help="Exponent of the length in beam search.")]
+Beams = Annotated[
+    int | None, typer.Option(help="Beam width; default: the run's, of a model 4.", min=1)
+]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(help="Exponent of the length in beam search; default: the run's, of a model 1."),
+]
 
 
 @app.command()
@@ -82,14 +86,15 @@ def evaluate(
     corpus: Annotated[
         bool, typer.Option("--corpus", help="Score on the embedded corpus' test split instead.")
     ] = False,
-    target_lang: Annotated[str, typer.Option(help="Target language, for sacreBLEU.")] = "de",
-    beams: Beams = 4,
-    length_penalty: LengthPenalty = 1.0,
+    target_lang: Annotated[
+        str | None, typer.Option(help="Target language, for sacreBLEU; default: the run's.")
+    ] = None,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
 ) -> None:
     """Translate a test set and score it with sacreBLEU."""
     from hf_chts.translation import run
     from hf_chts.translation.data import DataSource
-    from hf_chts.translation.sections import EvaluationSection
 
     if corpus == bool(files):
         raise ValueError("give either two files or --corpus")
@@ -98,8 +103,9 @@ def evaluate(
         if corpus
         else DataSource(files=tuple(files or ()))
     )
-    settings = EvaluationSection(beams=beams, length_penalty=length_penalty)
-    scores, _ = run.evaluate(model, source, target_lang, settings)
+    language, usual = run.usual_scoring(model)
+    settings = _changed(usual, beams, length_penalty)
+    scores, _ = run.evaluate(model, source, target_lang or language, settings)
     show_scores(out, {"test": scores})
 
 
@@ -112,21 +118,24 @@ def translate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")
     ] = None,
-    beams: Beams = 4,
-    length_penalty: LengthPenalty = 1.0,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
 ) -> None:
     """Translate text, one sentence a line, keeping the order of lines."""
     from hf_chts.translation import run
     from hf_chts.translation.data import read_lines
-    from hf_chts.translation.sections import EvaluationSection
 
+    if output is not None and not output.parent.is_dir():
+        raise ValueError(f"{output.parent} is no folder: make it, or write to another place")
+    if output is not None and output.exists() and not output.is_file():
+        raise ValueError(f"{output} is no file: give one; without it, standard output is written")
     lines = _standard_input() if file is None else read_lines(file)
-    settings = EvaluationSection(beams=beams, length_penalty=length_penalty)
+    settings = _changed(run.usual_scoring(model)[1], beams, length_penalty)
     text = "".join(line + "\n" for line in run.translate_stream(model, lines, settings))
     if output is None:
         sys.stdout.write(text)
     else:
-        output.write_text(text, encoding="utf-8")
+        write_text(output, text)
 
 
 @app.command()
@@ -226,28 +235,7 @@ def report(
 @app.command()
 def methods() -> None:
     """List training methods and rules with their papers."""
-    from hf_chts.rules.initial import initial
-    from hf_chts.rules.regrowth import regrowth
-    from hf_chts.rules.removal import removal
-
-    kinds = ("initial", "removal", "regrowth", "zeta_schedule", "density_schedule")
-    table = Table("method", "initial", "removal", "regrowth", "zeta", "density", title="Methods")
-    papers = Table(
-        "method", Column("paper, and where this differs", overflow="fold"), title="Sources"
-    )
-    for name, row in METHODS.items():
-        settings = DEFAULTS | row.settings
-        still = settings["regrowth"] is None
-        chosen = ["-" if name == "dense" else _rule_name(settings[kind]) for kind in kinds]
-        table.add_row(name, *chosen[:3], "-" if still else chosen[3], chosen[4])
-        papers.add_row(name, f"{row.paper}\n{row.deviations}".strip())
-    out.print(table)
-    out.print(papers)
-    rules = Table("kind", "rule", Column("source", overflow="fold"), title="Rules")
-    for registry in (initial, removal, regrowth):
-        for name, rule in sorted(registry.items()):
-            rules.add_row(registry.kind, name, rule.source)
-    out.print(rules)
+    show_methods(out)
 
 
 def main() -> None:
@@ -276,10 +264,16 @@ def main() -> None:
 
 
 def _standard_input() -> list[str]:
-    """Lines in UTF-8, ended by line feeds only, like those of files."""
-    stream = io.TextIOWrapper(sys.stdin.buffer, "utf-8", newline="\n")
-    return [line.rstrip("\r\n") for line in stream]
+    """Its lines, like those of a file."""
+    from hf_chts.translation.data import lines_of
+
+    if sys.stdin is None:
+        raise ValueError("standard input is closed: give a file, or send text there")
+    return lines_of(sys.stdin.buffer.read(), "standard input")
 
 
-def _rule_name(spec: Any) -> str:
-    return "-" if spec is None else spec["rule"] if isinstance(spec, dict) else str(spec)
+def _changed(usual: Any, beams: int | None, length_penalty: float | None) -> Any:
+    """A run's way to decode, but for what was asked for."""
+    asked = {"beams": beams, "length_penalty": length_penalty}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return dataclasses.replace(usual, **given)

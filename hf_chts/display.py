@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+
+from hf_chts.methods import DEFAULTS, METHODS
+from hf_chts.rules.initial import initial
+from hf_chts.rules.regrowth import regrowth
+from hf_chts.rules.removal import removal
 
 
 def show_scores(out: Console, scores: dict[str, Any]) -> None:
@@ -53,3 +58,29 @@ def show_result(out: Console, result: Any, output: Path) -> None:
         "  the same recipe with another method:  sparsity.method=set  or  sparsity.sparsity=0.95",
         soft_wrap=True,
     )
+
+
+def show_methods(out: Console) -> None:
+    """Methods with their settings and papers, and rules."""
+    kinds = ("initial", "removal", "regrowth", "zeta_schedule", "density_schedule")
+    table = Table("method", "initial", "removal", "regrowth", "zeta", "density", title="Methods")
+    papers = Table(
+        "method", Column("paper, and where this differs", overflow="fold"), title="Sources"
+    )
+    for name, row in METHODS.items():
+        settings = DEFAULTS | row.settings
+        still = settings["regrowth"] is None
+        chosen = ["-" if name == "dense" else _rule_name(settings[kind]) for kind in kinds]
+        table.add_row(name, *chosen[:3], "-" if still else chosen[3], chosen[4])
+        papers.add_row(name, f"{row.paper}\n{row.deviations}".strip())
+    out.print(table)
+    out.print(papers)
+    rules = Table("kind", "rule", Column("source", overflow="fold"), title="Rules")
+    for registry in (initial, removal, regrowth):
+        for name, rule in sorted(registry.items()):
+            rules.add_row(registry.kind, name, rule.source)
+    out.print(rules)
+
+
+def _rule_name(spec: Any) -> str:
+    return "-" if spec is None else spec["rule"] if isinstance(spec, dict) else str(spec)

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +17,11 @@ from hf_chts.methods import METHODS
 from hf_chts.rules.initial import initial
 from hf_chts.rules.regrowth import regrowth
 from hf_chts.rules.removal import removal
+from hf_chts.translation import run
 from hf_chts.translation.corpus import sentence_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 RECIPE = """
 data:
   train: {files: [x.en, x.de]}
@@ -67,10 +71,9 @@ def command(monkeypatch, capfd):
 @pytest.fixture(scope="module")
 def trained(folder):
     """A finished run."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, "-m", "hf_chts", "train", "recipe.yaml", "training.seed=3", "-o", "run"],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder / "run", done.stdout, done.stderr
@@ -125,7 +128,26 @@ def test_translate_keeps_lines(trained, command, tmp_path) -> None:
     )
     assert (status, printed) == (0, "")
     assert target.read_text() == output
-    assert command("translate", path, stdin=b"")[:2] == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.txt"]
+
+
+@pytest.mark.parametrize(("name", "message"), [("no/x.txt", "no is no folder"), (".", "no file")])
+def test_translate_tells_at_once_where_it_cannot_write(
+    trained, command, tmp_path, monkeypatch, name, message
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "translate_stream", lambda *_: pytest.fail("it has begun"))
+    fail(command("translate", trained[0], "-o", name, stdin=b"A dog.\n"), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_standard_input_without_text(trained, command, monkeypatch) -> None:
+    fail(command("translate", trained[0], stdin=b""), "standard input is empty")
+    closed = "exec 0<&-; exec " + shlex.join([sys.executable, "-m", "hf_chts", "translate", "run"])
+    done = subprocess.run(
+        ["sh", "-c", closed], cwd=trained[0].parent, env=ENVIRONMENT, capture_output=True, text=True
+    )  # fmt: skip
+    fail((done.returncode, done.stdout, done.stderr), "standard input is closed: give a file")
 
 
 def test_evaluate(trained, folder, command) -> None:
@@ -141,6 +163,29 @@ def test_evaluate(trained, folder, command) -> None:
     assert len(values) == 3
     assert values == re.findall(r"│ (?:BLEU|chrF|TER) +│ +([\d.]+) │", output)
     assert "signature" in scores
+
+
+def test_scores_and_translations_as_the_recipe_of_the_run_says(
+    trained, folder, command, tmp_path
+) -> None:
+    shutil.copytree(trained[0], tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    text = recipe.read_text().replace("target_lang: de", "target_lang: zh")
+    recipe.write_text(text.replace("beams: 1", "beams: 3").replace("penalty: 1.0", "penalty: -9.0"))
+    lines = (folder / "x.en").read_text().split("\n")[:30]
+    (tmp_path / "x").write_text("\n".join(lines))
+    text = ("evaluate", tmp_path / "run", tmp_path / "x", tmp_path / "x")
+    status, scores, _ = command(*text)
+    assert status == 0
+    assert "tok:zh" in scores
+    assert scores == command(*text, "--beams", 3, "--length-penalty", -9, "--target-lang", "zh")[1]
+    assert scores != command(*text, "--beams", 1)[1]
+    assert scores != command(*text, "--length-penalty", 0)[1]
+    assert "tok:13a" in command(*text, "--target-lang", "de")[1]
+    assert "tok:13a" in command("evaluate", tmp_path / "run" / "model", *text[2:])[1]
+    text = ("translate", tmp_path / "run", tmp_path / "x")
+    assert command(*text)[1] == command(*text, "--beams", 3, "--length-penalty", -9)[1]
+    assert command(*text)[1] != command(*text, "--beams", 1)[1]
 
 
 def test_inspect(trained, folder, command) -> None:
@@ -211,8 +256,9 @@ def fail(result, message) -> None:
         (["evaluate", "other", "x.en"], "files takes two names"),
         (["evaluate", "other", "x.en", "x.de"], "other holds no model: give the folder"),
         (["evaluate", "nowhere", "--corpus"], "there is no folder nowhere"),
-        (["translate", "other"], "other holds no model"),
-        (["translate", "nowhere"], "there is no folder nowhere"),
+        (["evaluate", "nowhere", "--corpus", "--target-lang", "ja"], r"pip install .*sacrebleu.ja"),
+        (["translate", "other", "x.en"], "other holds no model"),
+        (["translate", "nowhere", "x.en"], "there is no folder nowhere"),
         (["translate", "other", "absent.txt"], "absent.txt: no such file"),
     ],
 )
@@ -229,13 +275,15 @@ def test_errors_are_one_line(folder, command, monkeypatch, arguments, message) -
 
 
 def test_standard_input_that_is_not_utf8(trained, command) -> None:
-    fail(command("translate", trained[0], stdin=b"ok\n\xff\n"), "utf-8.*byte 0xff")
+    fail(
+        command("translate", trained[0], stdin=b"ok\n\xff\n"),
+        "standard input: not UTF-8 at byte 3, line 2",
+    )
 
 
 def test_no_traceback_from_the_real_program(folder) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "hf_chts", "train", "recipe.yaml", "model.famly=t5", "-o", "new"],
-        cwd=folder, env=environment, capture_output=True, text=True,
+        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True,
     )  # fmt: skip
     fail((done.returncode, done.stdout, done.stderr), r"did you mean model\.family\?")

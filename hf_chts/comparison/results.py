@@ -60,7 +60,8 @@ class RunResult:
     def translations(self, test_set: str) -> list[str]:
         """Translations of a test set, a sentence an entry."""
         path = self.path / "translations" / f"{test_set}.txt"
-        return path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return lines if lines[-1] else lines[:-1]
 
 
 @dataclass(frozen=True)

@@ -221,18 +221,31 @@ def read_lines(path: str | Path) -> list[str]:
             data = gzip.decompress(data)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path}: not a whole gzip file ({error})") from error
+    return lines_of(data, str(path))
+
+
+def lines_of(data: bytes, name: str) -> list[str]:
+    """All lines of UTF-8 text, split at line feeds only; the last one may lack its own.
+
+    Args:
+        data: The text.
+        name: What errors call it.
+
+    Raises:
+        ValueError: If it is empty or not UTF-8.
+    """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{path}: not UTF-8 at byte {error.start}, line {line} ({error.reason}); convert it"
+            f"{name}: not UTF-8 at byte {error.start}, line {line} ({error.reason}); convert it"
         ) from error
     lines = text.removeprefix("\ufeff").split("\n")
     if lines[-1] == "":
         lines.pop()
     if not lines:
-        raise ValueError(f"{path} is empty")
+        raise ValueError(f"{name} is empty")
     return [line.removesuffix("\r") for line in lines]
 
 

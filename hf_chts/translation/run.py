@@ -35,7 +35,7 @@ from hf_chts.translation.model import (
 )
 from hf_chts.translation.model_card import write_model_card
 from hf_chts.translation.progress import ShowProgress
-from hf_chts.translation.recipe import Recipe
+from hf_chts.translation.recipe import Recipe, load_recipe
 from hf_chts.translation.run_folder import RunFolder
 from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.sizes import Sizes
@@ -252,16 +252,38 @@ def load_model(directory: str | Path) -> tuple[Any, TokenizerPair]:
     return model.eval(), TokenizerPair.load(path, *codes)
 
 
+def usual_scoring(directory: str | Path) -> tuple[str | None, EvaluationSection]:
+    """Target language and decoding by which a run was scored; None and defaults for a model.
+
+    Raises:
+        ValueError: If the run's recipe is damaged.
+    """
+    path = RunFolder(Path(directory)).recipe
+    if not path.is_file():
+        return None, EvaluationSection()
+    recipe = load_recipe(path)
+    return recipe.data.target_lang, recipe.evaluation
+
+
 def evaluate(
-    directory: str | Path, source: DataSource, target_lang: str, evaluation: EvaluationSection
+    directory: str | Path,
+    source: DataSource,
+    target_lang: str | None,
+    evaluation: EvaluationSection,
 ) -> tuple[Scores, list[str]]:
     """Score a trained model on parallel text.
 
     Returns:
         The scores and the translations.
+
+    Raises:
+        ValueError: If there is no model, or the data are empty or malformed.
+        FileNotFoundError: If a file is missing.
+        ImportError: If a package is missing that the data or the scores take.
     """
-    model, tokenizers = load_model(directory)
+    scorers(target_lang)
     text = load_pairs(source)
+    model, tokenizers = load_model(directory)
     hypotheses = translate_by(model, tokenizers, text.source, evaluation)
     return score(hypotheses, text.target, target_lang), hypotheses
 

@@ -5,7 +5,8 @@ import json
 import pytest
 from made_up_comparison import write_begun, write_comparison, write_done, write_failed
 
-from hf_chts.comparison.results import read_comparison
+from hf_chts.comparison.grid import Cell
+from hf_chts.comparison.results import RunResult, read_comparison
 
 
 @pytest.fixture
@@ -93,3 +94,12 @@ def test_a_damaged_cell_is_refused(folder) -> None:
     (folder / "comparison.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="is damaged"):
         read_comparison(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"), [("a\n\nb\n", ["a", "", "b"]), ("a\nb", ["a", "b"]), ("", [])]
+)
+def test_the_last_translation_counts_with_or_without_its_line_feed(tmp_path, text, lines) -> None:
+    (tmp_path / "translations").mkdir()
+    (tmp_path / "translations" / "t.txt").write_text(text)
+    assert RunResult(Cell("dense", 0.0, 1), tmp_path, "done").translations("t") == lines
