@@ -15,6 +15,7 @@ from rich.progress import Progress
 from hf_chts.engine.ranks import gather_over_ranks, own_rank, world_size
 from hf_chts.translation.batches import pack, pad
 from hf_chts.translation.beam_cache import CACHE_ARGUMENT, BeamCache
+from hf_chts.translation.positions import positions
 from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.tokenizer import TokenizerPair
 
@@ -57,7 +58,7 @@ def translate(
         ValueError: If ``beams``, ``max_tokens`` or ``max_length`` is below 1.
     """
     if max_length is None:
-        max_length = min(_positions(model) or max_tokens, max_tokens)
+        max_length = min(positions(model.config) or max_tokens, max_tokens)
     for name, value in (("beams", beams), ("max_tokens", max_tokens), ("max_length", max_length)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
@@ -84,18 +85,12 @@ def translate(
     return [made.get(line, "") for line in range(len(sentences))]
 
 
-def _positions(model: Any) -> int | None:
-    """Most tokens a side may have; None for a model with relative positions."""
-    limit: int | None = getattr(model.config, "max_position_embeddings", None)
-    return limit
-
-
 def _generate(model: Any, rows: list[list[int]], pad_id: int, search: dict[str, Any]) -> Any:
     """Token ids of the translations of one batch."""
     inputs, mask = pad(rows, pad_id), pad([[1] * len(row) for row in rows], 0)
     limit = int(1.5 * inputs.shape[1]) + 10
-    positions = _positions(model)
-    limit = limit if positions is None else min(limit, positions - 1)
+    most = positions(model.config)
+    limit = limit if most is None else min(limit, most - 1)
     search = {**search, **_suppressed(getattr(model, "generation_config", None))}
     if search["num_beams"] > 1 and _takes_beam_cache(model):
         search[CACHE_ARGUMENT] = BeamCache(limit + 1, search["num_beams"])

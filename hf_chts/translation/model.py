@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from hf_chts.network.linears import find_linears
 from hf_chts.translation.data import ParallelText
+from hf_chts.translation.positions import positions
 from hf_chts.translation.recipe import Recipe
 from hf_chts.translation.tokenizer import TokenizerPair, train_tokenizer
 
@@ -65,8 +66,9 @@ def empty_model(recipe: Recipe) -> Any:
     """The recipe's model without memory for its weights, to find out whether it can be made.
 
     Raises:
-        ValueError: If the family is unknown, has no such settings, cannot have two vocabularies,
-            or has fewer positions than a training pair may have tokens.
+        ValueError: If the family is unknown, has no such settings, cannot be made of their values,
+            cannot have two vocabularies, or has fewer positions than a training pair may have
+            tokens.
     """
     section = recipe.model
     if section.pretrained is not None:
@@ -77,17 +79,18 @@ def empty_model(recipe: Recipe) -> Any:
         config.pad_token_id = config.decoder_start_token_id = 0
         if not recipe.tokenizer.joint:
             config.share_encoder_decoder_embeddings = False
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and positions < recipe.data.max_length:
-        raise ValueError(
-            f"the model has {positions} positions (max_position_embeddings), fewer than "
-            f"data.max_length={recipe.data.max_length}: lower the one or raise the other"
-        )
     try:
         with torch.device("meta"):
-            return AutoModelForSeq2SeqLM.from_config(config)
-    except ValueError as error:
-        raise ValueError(f"model.family {section.family!r}: {_first_line(error)}") from None
+            model = AutoModelForSeq2SeqLM.from_config(config)
+    except Exception as error:  # whatever values that nobody has tried lead to
+        raise ValueError(_told(recipe, error)) from error
+    most = positions(config)
+    if most is not None and most < recipe.data.max_length:
+        raise ValueError(
+            f"the model has {most} positions for the tokens of a side, fewer than "
+            f"data.max_length={recipe.data.max_length}: lower the one or raise the other"
+        )
+    return model
 
 
 @torch.no_grad()
@@ -99,17 +102,10 @@ def refuse_misfit(recipe: Recipe, model: Any, batch: dict[str, torch.Tensor]) ->
     Raises:
         ValueError: If it cannot, for example since a rate of dropout is above 1.
     """
-    section = recipe.model
-    where = (
-        "model.config" if section.pretrained is None else f"model.pretrained {section.pretrained}"
-    )
     try:
         model.train()(**batch)
-    except Exception as error:  # whatever values that nobody has tried lead to
-        longest = batch["labels"].shape[1]
-        raise ValueError(
-            f"{where}: the model cannot take a pair of {longest} tokens: {_first_line(error)}"
-        ) from error
+    except Exception as error:  # likewise
+        raise ValueError(f"{_told(recipe, error)} (at the longest training pair)") from error
 
 
 def keep_frozen(model: Any) -> None:
@@ -131,7 +127,7 @@ def _new_config(recipe: Recipe) -> Any:
     try:
         config = AutoConfig.for_model(section.family)
     except ValueError as error:
-        raise ValueError(f"model.family {section.family!r}: {_first_line(error)}") from None
+        raise ValueError(_told(recipe, error)) from None
     for key in section.config:
         if not hasattr(config, key):
             close = difflib.get_close_matches(key, config.to_dict(), n=1)
@@ -144,13 +140,23 @@ def _new_config(recipe: Recipe) -> Any:
         )
     try:
         return AutoConfig.for_model(section.family, **section.config)
-    except StrictDataclassError as error:
-        raise ValueError(f"model.config: {error}") from None
+    except Exception as error:  # likewise
+        raise ValueError(_told(recipe, error)) from error
 
 
-def _first_line(error: Exception) -> str:
-    """Transformers' errors go on to list every model there is."""
-    return str(error).split("\n")[0].split(" Should contain one of")[0]
+def _told(recipe: Recipe, error: Exception) -> str:
+    """What made an error of Transformers, and its text without the list of all models there are."""
+    section = recipe.model
+    strict = isinstance(error, StrictDataclassError)
+    text = str(error) if strict else str(error).split("\n")[0].split(" Should contain one of")[0]
+    if section.pretrained is not None:
+        where = f"model.pretrained {section.pretrained!r}"
+    elif text.startswith("Unrecognized"):
+        where = f"model.family {section.family!r}"
+    else:
+        where = "model.config"
+    kind = "" if strict or isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{where}: {kind}{text}"
 
 
 def _with_tokens(config: Any, tokenizers: TokenizerPair) -> Any:

@@ -205,6 +205,9 @@ def test_yaml_round_trip(write) -> None:
     assert again.to_yaml() == recipe.to_yaml()
 
 
+LED = {"attention_window": 8}
+
+
 def recipe(model=None, **training) -> Recipe:
     source = DataSource(corpus="embedded")
     return Recipe(
@@ -222,11 +225,18 @@ def recipe(model=None, **training) -> Recipe:
         ({"config": {"d_modle": 8}}, r"unknown key model.config.d_modle: .*did you mean d_model\?"),
         ({"config": {"zzz": 8}}, r"unknown key model.config.zzz: marian has none$"),
         ({"config": {"d_model": "wide"}}, "model.config: .*'d_model' expected int, got str"),
-        ({"config": {"d_model": 30, "encoder_attention_heads": 4}}, "must be divisible"),
+        ({"config": {"d_model": 30, "encoder_attention_heads": 4}}, "model.config: .* divisible"),
+        ({"config": {"activation_function": "reluu"}}, "model.config: KeyError: 'reluu'"),
+        ({"config": {"d_model": 0}}, "model.config: ZeroDivisionError: "),
+        ({"config": {"dtype": "float31"}}, "model.config: AttributeError: .*float31"),
+        ({"family": "led", "config": {"attention_window": 0}}, "model.config: .* to be positive"),
         (
             {"config": {"max_position_embeddings": 19}},
             "19 positions .* fewer than data.max_length=20",
         ),
+        ({"family": "led", "config": {**LED, "max_decoder_position_embeddings": 9}}, "9 positions"),
+        ({"family": "led", "config": {**LED, "max_encoder_position_embeddings": 23}}, "has 16 pos"),
+        ({"family": "prophetnet", "config": {"max_position_embeddings": 21}}, "has 19 positions"),
     ],
 )
 def test_models_that_cannot_be_made(model, message) -> None:
