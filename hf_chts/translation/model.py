@@ -58,6 +58,7 @@ def make_model(recipe: Recipe, tokenizers: TokenizerPair) -> Any:
             _draw_xavier(finding.module, section.init_scale)
     generation = model.generation_config
     generation.bad_words_ids = [[config.pad_token_id]]
+    generation.forced_eos_token_id = config.eos_token_id
     generation.max_length = None
     return model
 
@@ -165,7 +166,9 @@ def _with_tokens(config: Any, tokenizers: TokenizerPair) -> Any:
     config.vocab_size = len(tokenizers.source)
     config.pad_token_id = target.pad_token_id
     config.decoder_start_token_id = target.pad_token_id
-    config.eos_token_id = config.forced_eos_token_id = target.eos_token_id
+    config.eos_token_id = target.eos_token_id
+    if hasattr(config, "forced_eos_token_id"):  # others cannot be saved with it
+        config.forced_eos_token_id = target.eos_token_id
     config.bos_token_id = None
     if not tokenizers.joint:
         config.share_encoder_decoder_embeddings = False

@@ -112,7 +112,8 @@ class TranslationTrainer(SparseSeq2SeqTrainer):
 
     def _noam_factor(self, steps_done: int) -> float:
         training, sparsity = self.recipe.training, self.recipe.sparsity
-        step, width = steps_done + 1, self.model.config.hidden_size
+        config = self.model.config  # a model of two has its width in their own
+        step, width = steps_done + 1, getattr(config, "decoder", config).hidden_size
         last = last_update(sparsity, training.max_steps)
         if training.schedule == "noam" or last == 0:
             return noam(step, training.warmup_steps, width)

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import families
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +19,7 @@ from hf_chts.translation import arguments, run
 from hf_chts.translation.data import DataSource
 from hf_chts.translation.recipe import load_recipe
 from hf_chts.translation.sections import ModelSection
+from hf_chts.translation.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,6 +144,47 @@ def test_best_by_bleu_and_two_vocabularies(recipe, tmp_path) -> None:
     sentences = [example[0] for example in result.examples]
     again = run.translate_stream(tmp_path / "run", sentences, recipe.evaluation)
     assert again == [example[1] for example in result.examples]
+
+
+SMALL = {
+    "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
+}  # fmt: skip
+OF_OTHER_FAMILIES = {
+    "t5": {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2},
+    "m2m_100": {**SMALL, "max_position_embeddings": 64},
+    "led": {
+        **SMALL, "attention_window": 8, "max_encoder_position_embeddings": 48,
+        "max_decoder_position_embeddings": 48,
+    },
+    "prophetnet": {
+        "hidden_size": 16, "num_encoder_layers": 1, "num_decoder_layers": 1,
+        "num_encoder_attention_heads": 2, "num_decoder_attention_heads": 2,
+        "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 50,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", OF_OTHER_FAMILIES)
+def test_other_families(recipe, tmp_path, family) -> None:
+    """Made, trained on pairs as long as they have positions, saved, loaded and translated with."""
+    training = replace(recipe.training, max_steps=4, schedule="noam")
+    model = ModelSection(family=family, config=OF_OTHER_FAMILIES[family])
+    result = run.train(replace(recipe, model=model, training=training), tmp_path / "run")
+    assert result.sizes.parameters < result.sizes.dense_parameters
+    assert run.load_model(tmp_path / "run")[0].generation_config.forced_eos_token_id == 1
+
+
+def test_a_model_made_of_two(recipe, tmp_path) -> None:
+    families.make("bert2bert").save_pretrained(tmp_path / "two")
+    train_tokenizer(["a man sits"] * 3, families.VOCABULARY).save_pretrained(tmp_path / "two")
+    training = replace(recipe.training, max_steps=4, schedule="noam")
+    model = ModelSection(pretrained=str(tmp_path / "two"))
+    wrong = replace(recipe, model=model, data=replace(recipe.data, max_length=65))
+    with pytest.raises(ValueError, match="has 64 positions"):
+        run.train(wrong, tmp_path / "run")
+    data = replace(recipe.data, max_length=64)
+    run.train(replace(recipe, model=model, training=training, data=data), tmp_path / "run")
 
 
 def test_what_is_wrong_is_told_before_anything_is_written(recipe, folder, tmp_path) -> None:
