@@ -51,7 +51,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     resume_from: Annotated[
         int | None,
-        typer.Option(help="Go on from the checkpoint of this step; later ones are deleted."),
+        typer.Option(help="Go on from the checkpoint of this step; later ones are deleted.", min=1),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a run in the folder.")

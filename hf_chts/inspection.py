@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -19,7 +18,7 @@ from hf_chts.checkpoint import NAME, from_pretrained
 from hf_chts.config import SparsityConfig
 from hf_chts.network.patch_report import PatchReport
 from hf_chts.patching import plan
-from hf_chts.translation.model import empty_model
+from hf_chts.translation.model import config_of, empty_model
 from hf_chts.translation.recipe import load_recipe
 
 
@@ -41,7 +40,7 @@ def inspect_model(model: str, overrides: Sequence[str] = ()) -> PatchReport:
         overrides: Changes ``section.key=value`` to a recipe.
 
     Raises:
-        ValueError: If nothing can be patched, or the recipe is not sound.
+        ValueError: If nothing can be patched, the recipe is not sound, or there is no such model.
     """
     if model.endswith((".yaml", ".yml")):
         recipe = load_recipe(model, overrides)
@@ -50,7 +49,7 @@ def inspect_model(model: str, overrides: Sequence[str] = ()) -> PatchReport:
         raise ValueError(f"changes go with a recipe, and {model} is none: {' '.join(overrides)}")
     folder = Path(model) / "model"
     path = str(folder) if folder.is_dir() else model
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    config = config_of(path)
     if (getattr(config, "quantization_config", None) or {}).get("quant_method") == NAME:
         sparse = from_pretrained(path)
         return PatchReport.of_sparse(sparse, sparse.sparsity_config)

@@ -249,6 +249,13 @@ def fail(result, message) -> None:
         (["train", "recipe.yaml", "--resume"], "holds no run to resume"),
         (["train", "recipe.yaml", "-o", "other"], r"holds other files \(thesis.tex\)"),
         (["train", "recipe.yaml", "-o", "other", "--overwrite"], "holds other files"),
+        (["train", "recipe.yaml", "-o", "x.en/new"], "x.en is a file: give a folder for the run"),
+        (["train", "recipe.yaml", "--resume", "--overwrite"], "is either gone on with or replaced"),
+        (
+            ["train", "recipe.yaml", "model.pretrained=no/such/model"],
+            "no folder no/such/model, and",
+        ),
+        (["inspect", "no/such/model"], "there is no folder no/such/model, and from the hub: "),
         (["inspect", "recipe.yaml", "sparsity.exclude=['.*']"], "nothing to patch"),
         (["inspect", "recipe.yaml", "modle.family=t5"], "did you mean model"),
         (["evaluate", "other"], "give either two files or --corpus"),
@@ -272,6 +279,14 @@ def test_errors_are_one_line(folder, command, monkeypatch, arguments, message) -
     fail(command(*arguments), message)
     assert not (folder / "new").exists()
     assert [path.name for path in (folder / "other").iterdir()] == ["thesis.tex"]
+
+
+def test_checkpoints_are_counted_from_1(folder, command) -> None:
+    status, _, errors = command(
+        "train", folder / "recipe.yaml", "-o", folder / "new", "--resume-from", -1
+    )
+    assert status == 2
+    assert "Invalid value for '--resume-from'" in errors
 
 
 def test_standard_input_that_is_not_utf8(trained, command) -> None:

@@ -84,3 +84,9 @@ def test_a_plan_says_that_nothing_is_sparse_yet(quickstart, tmp_path):
 def test_changes_go_with_a_recipe(tmp_path):
     with pytest.raises(ValueError, match=r"changes go with a recipe.*sparsity\.seed=1"):
         inspect_model(str(tmp_path), ["sparsity.seed=1"])
+
+
+def test_a_folder_whose_configuration_is_cut_off(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(OSError, match="not a valid JSON file"):
+        inspect_model(str(tmp_path))

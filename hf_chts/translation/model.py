@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,6 +64,21 @@ def make_model(recipe: Recipe, tokenizers: TokenizerPair) -> Any:
     return model
 
 
+def config_of(name: str) -> Any:
+    """The configuration of a saved model, by its folder or hub id; no code of its own is run.
+
+    Raises:
+        ValueError: If there is no such folder, and the hub gives no such model.
+        OSError: If a folder's file cannot be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except OSError as error:
+        if Path(name).exists():
+            raise
+        raise ValueError(f"there is no folder {name}, and from the hub: {error}") from error
+
+
 def empty_model(recipe: Recipe) -> Any:
     """The recipe's model without memory for its weights, to find out whether it can be made.
 
@@ -73,7 +89,7 @@ def empty_model(recipe: Recipe) -> Any:
     """
     section = recipe.model
     if section.pretrained is not None:
-        config = AutoConfig.from_pretrained(section.pretrained, trust_remote_code=False)
+        config = config_of(section.pretrained)
     else:
         config = _new_config(recipe)
         config.vocab_size = config.decoder_vocab_size = recipe.tokenizer.vocab_size

@@ -88,13 +88,19 @@ class RunFolder:
             The checkpoint to resume from, or None to start anew.
 
         Raises:
-            ValueError: If another run lies here and no option was given, if other files lie here,
-                if there is nothing to resume, if the recipe differs from the one that was
-                interrupted, or if the checkpoint is damaged.
+            ValueError: If another run lies here and no option was given, if options exclude each
+                other, if a file or other files lie here, if there is nothing to resume, if the
+                recipe differs from the one that was interrupted, or if the checkpoint is damaged.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file: give a folder for the run")
+        for place in (self.path, *self.path.parents):
+            if place.exists() and not place.is_dir():
+                raise ValueError(f"{place} is a file: give a folder for the run")
         if resume or resume_from is not None:
+            if overwrite:
+                raise ValueError(
+                    "a run is either gone on with or replaced: leave out --overwrite, or --resume "
+                    "and --resume-from"
+                )
             return self._checkpoint_of(recipe, resume_from)
         found = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
         found.discard(UNFINISHED)

@@ -72,6 +72,8 @@ def test_foreign_folders_are_left_alone(tmp_path, options) -> None:
         RunFolder(tmp_path / "other").check(RECIPE, **options)
     with pytest.raises(ValueError, match="is a file: give a folder"):
         RunFolder(tmp_path / "thesis.tex").check(RECIPE, **options)
+    with pytest.raises(ValueError, match=r"thesis.tex is a file: give a folder"):
+        RunFolder(tmp_path / "thesis.tex" / "a" / "b").check(RECIPE, **options)
 
 
 def test_resuming(tmp_path) -> None:
@@ -87,6 +89,16 @@ def test_resuming(tmp_path) -> None:
     assert folder.check(RECIPE, **RESUME) == last
     folder.forget_after(900)
     assert [path.name for path in folder.checkpoints.glob("check*")] == ["checkpoint-900"]
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"resume_from": 900}])
+def test_a_run_is_not_both_resumed_and_replaced(tmp_path, options) -> None:
+    folder = started(tmp_path / "run")
+    checkpoint(folder, 900)
+    with pytest.raises(
+        ValueError, match="is either gone on with or replaced: leave out --overwrite, or"
+    ):
+        folder.check(RECIPE, overwrite=True, **options)
 
 
 def test_damaged_checkpoints_are_named(tmp_path) -> None:
