@@ -17,7 +17,7 @@ from hf_chts.engine.budget import refuse_standstill
 from hf_chts.monitor import TopologyMonitor
 from hf_chts.network.patch_report import PatchReport
 from hf_chts.patching import plan, sparsify
-from hf_chts.safe_saving import whole_folder, write_text
+from hf_chts.safe_saving import sweep, whole_folder, write_text
 from hf_chts.training.topology_log import LOG_FILE
 from hf_chts.translation.arguments import training_arguments
 from hf_chts.translation.averaging import average_checkpoints, refuse_moving_links
@@ -161,7 +161,9 @@ def _begin(
     resume_from: int | None,
 ) -> None:
     """Change the folder for the first time, when all has been found to fit."""
-    if not goes_on:
+    if goes_on:
+        sweep(folder.path)
+    else:
         folder.start(recipe)
     if resume_from is not None:
         folder.forget_after(resume_from)

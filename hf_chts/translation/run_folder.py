@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -22,6 +21,7 @@ from hf_chts.safe_saving import (
     UNFINISHED,
     checkpoints,
     discard,
+    sweep,
     what_is_damaged,
     write_text,
 )
@@ -122,7 +122,7 @@ class RunFolder:
         is killed leaves a run that can be resumed or replaced.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
+        sweep(self.path)
         old = {path.name: path for path in self.path.iterdir() if path != self.recipe}
         for name in sorted(old, key=lambda name: name != "checkpoints"):
             discard(old[name])

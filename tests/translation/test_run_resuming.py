@@ -106,6 +106,16 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_used(chts, recipe, t
     assert {path.name for path in checkpoints} == {"checkpoint-9", "checkpoint-12"}
 
 
+def test_leftovers_of_a_killed_process_are_cleared(chts, recipe, tmp_path) -> None:
+    """One that was about to replace the model."""
+    shutil.copytree(chts[0], tmp_path / "run")
+    (tmp_path / "run" / ".unfinished").mkdir()
+    (tmp_path / "run" / "model").rename(tmp_path / "run" / ".unfinished" / "model.replaced")
+    run.train(recipe, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run" / ".unfinished").exists()
+    assert_same(chts[0], tmp_path / "run")
+
+
 def test_training_seconds_count_all_parts(chts, recipe, tmp_path) -> None:
     shutil.copytree(chts[0], tmp_path / "run")
     path = tmp_path / "run" / "checkpoints" / "checkpoint-12"
