@@ -135,7 +135,7 @@ def test_scheduler_attached_before_is_refused() -> None:
     model = sparse_model("smupar")
     optimizer = torch.optim.AdamW(model.parameters())
     torch.optim.lr_scheduler.StepLR(optimizer, 1)
-    with pytest.raises(ValueError, match=r"make hf_chts\.Topology .* before the scheduler"):
+    with pytest.raises(ValueError, match=r"make hf_chts\.Topology before the scheduler"):
         Topology(model, optimizer, total_steps=10)
     assert len(optimizer.param_groups) == 1
 
