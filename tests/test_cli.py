@@ -141,8 +141,10 @@ def test_translate_tells_at_once_where_it_cannot_write(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_standard_input_without_text(trained, command, monkeypatch) -> None:
+def test_standard_input_without_text(trained, command) -> None:
     fail(command("translate", trained[0], stdin=b""), "standard input is empty")
+    spoiled = command("translate", trained[0], stdin=b"ok\n\xff\n")
+    fail(spoiled, "standard input: not UTF-8 at byte 3, line 2")
     closed = "exec 0<&-; exec " + shlex.join([sys.executable, "-m", "hf_chts", "translate", "run"])
     done = subprocess.run(
         ["sh", "-c", closed], cwd=trained[0].parent, env=ENVIRONMENT, capture_output=True, text=True
@@ -287,13 +289,6 @@ def test_checkpoints_are_counted_from_1(folder, command) -> None:
     )
     assert status == 2
     assert "Invalid value for '--resume-from'" in errors
-
-
-def test_standard_input_that_is_not_utf8(trained, command) -> None:
-    fail(
-        command("translate", trained[0], stdin=b"ok\n\xff\n"),
-        "standard input: not UTF-8 at byte 3, line 2",
-    )
 
 
 def test_no_traceback_from_the_real_program(folder) -> None:

@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_training import SEQ2SEQ, Watch, marian, trainer_of
-from transformers import (
-    MarianConfig,
-    MarianMTModel,
-    Seq2SeqTrainer,
-    Seq2SeqTrainingArguments,
-    TrainerCallback,
-)
+from tiny_training import Watch, marian, trainer_of
+from transformers import TrainerCallback
 
 from hf_chts import sparse_layers
 from hf_chts.analysis.measures import MEASURES
@@ -274,31 +268,6 @@ def test_tensorboard(tmp_path) -> None:
     found = {event.step: event.value for event in events.Scalars("train/topology_overlap_start")}
     expected = [log["topology_overlap_start"] for log in logs if "topology_overlap_start" in log]
     assert found == dict(zip((2, 4, 6, 8), map(pytest.approx, expected), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"snapshot_every": 0}, "snapshot_every counts optimizer steps, at least 1; got 0"),
-        ({"measures": [MEASURE], "measure_every": -1}, "measure_every counts .* got -1"),
-        ({"measure_every": 5}, "measure_every needs measures"),
-        ({"measures": ["beauty"]}, "no measure is called beauty; there are .*" + MEASURE),
-    ],
-)
-def test_bad_options(options, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        TopologyMonitor(**options)
-
-
-def test_a_model_that_is_not_sparse(tmp_path) -> None:
-    trainer = Seq2SeqTrainer(
-        MarianMTModel(MarianConfig(**SEQ2SEQ)),
-        Seq2SeqTrainingArguments(str(tmp_path), use_cpu=True, report_to=[], max_steps=1),
-        train_dataset=[{}],
-        callbacks=[TopologyMonitor()],
-    )
-    with pytest.raises(ValueError, match=r"not sparse: call hf_chts\.sparsify"):
-        trainer.train()
 
 
 @pytest.mark.slow
