@@ -168,12 +168,12 @@ def compare(
 
     Given again, the command goes on where it was interrupted and leaves finished runs alone; with
     more methods, sparsities or seeds it extends the comparison. A run that fails is reported, with
-    what to delete to have it tried again.
+    what to delete to have it tried again, and the exit status is 1; it is 0 when time is up.
     """
     from hf_chts.comparison import command
     from hf_chts.translation.recipe import load_recipe
 
-    signal = command.compare(
+    status = command.compare(
         load_recipe(recipe, overrides or []),
         output,
         rows=methods,
@@ -184,8 +184,8 @@ def compare(
         minutes=minutes,
         baseline=baseline,
     )
-    if signal:
-        raise typer.Exit(128 + signal)
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command()
@@ -259,7 +259,8 @@ def main() -> None:
         )
         if isinstance(error, NotFiniteError):
             raise SystemExit(3) from None
-        of_disk = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        misplaced = isinstance(error, FileNotFoundError | NotADirectoryError)
+        of_disk = isinstance(error, OSError) and not misplaced
         raise SystemExit(4 if of_disk else 2) from None
 
 

@@ -52,7 +52,7 @@ def compare(
         baseline: Row that the others are tested against; None: ``dense``, or the first row.
 
     Returns:
-        The signal that interrupted it; 0 if there was none.
+        The exit status: 0; 1 if a run failed; 128 and the signal that interrupted it.
 
     Raises:
         ValueError: If anything does not fit, before the first run.
@@ -88,7 +88,7 @@ def compare(
         left = len(wanted) - progress.n_done - progress.n_failed
         advice = "; the same command goes on with the others" if left else ""
         out.print(f"{progress.n_done} of {len(wanted)} runs done{failed}{advice}", soft_wrap=True)
-    return signal
+    return 128 + signal if signal else int(progress.n_failed > 0)
 
 
 def _console(*, stderr: bool = False) -> Console:

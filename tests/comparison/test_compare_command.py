@@ -85,6 +85,12 @@ def test_errors_are_one_line(compare, folder, arguments, message) -> None:
     assert not (folder / "new").exists()
 
 
+def test_a_place_that_cannot_be_is_the_users_to_mend(compare) -> None:
+    status, _, errors = compare("recipe.yaml", "-o", "recipe.yaml/new", "--methods", "set")
+    assert status == 2
+    assert "recipe.yaml/new" in errors
+
+
 def test_no_time_at_all(compare, folder) -> None:
     """What is asked for is on record before the first run."""
     arguments = ["recipe.yaml", "-o", "planned", "--methods", "chts,dense", "--minutes", "0"]

@@ -85,7 +85,7 @@ def both(tmp_path_factory, recipe):
 
 def test_a_done_run_is_an_ordinary_one(both) -> None:
     path, _, (status, output, shown) = both
-    assert status == 0
+    assert status == 1
     assert output.endswith("1 of 2 runs done, 1 failed\n")
     folder = ComparisonFolder(path)
     assert folder.state(CHTS) == "done"
@@ -115,7 +115,7 @@ def test_a_run_that_diverges_is_recorded_and_stops_no_other(both) -> None:
 def test_what_has_ended_is_left_alone(both) -> None:
     path, arguments, (_, output, _) = both
     before = {file: file.stat().st_mtime_ns for file in (path / "runs").rglob("*")}
-    assert command(*arguments) == (0, output, "")
+    assert command(*arguments) == (1, output, "")
     assert before == {file: file.stat().st_mtime_ns for file in (path / "runs").rglob("*")}
 
 
