@@ -101,7 +101,7 @@ def train(
         kept = (goes_on or not main) and folder.tokenizer.is_dir()
         trainer, patching = _trainer(recipe, args, folder, kept)
         if main:
-            _begin(recipe, folder, trainer.tokenizers, goes_on, resume_from)
+            _begin(recipe, folder, trainer.tokenizers, goes_on)
             write_text(folder.path / "patching.txt", f"{patching}\n")
             folder.record_environment()
         trainer.tokenizers = _kept_tokenizers(recipe, folder)  # the same where a run is resumed
@@ -153,20 +153,12 @@ def _kept_tokenizers(recipe: Recipe, folder: RunFolder) -> TokenizerPair:
     return TokenizerPair.load(folder.tokenizer, *codes)
 
 
-def _begin(
-    recipe: Recipe,
-    folder: RunFolder,
-    tokenizers: TokenizerPair,
-    goes_on: bool,
-    resume_from: int | None,
-) -> None:
+def _begin(recipe: Recipe, folder: RunFolder, tokenizers: TokenizerPair, goes_on: bool) -> None:
     """Change the folder for the first time, when all has been found to fit."""
     if goes_on:
         sweep(folder.path)
     else:
         folder.start(recipe)
-    if resume_from is not None:
-        folder.forget_after(resume_from)
     if not folder.tokenizer.is_dir():
         with whole_folder(folder.tokenizer) as path:
             tokenizers.save(path)
@@ -235,7 +227,7 @@ def load_model(directory: str | Path) -> tuple[Any, TokenizerPair]:
     Raises:
         ValueError: If there is no model, or it brings code of its own, which is never run.
     """
-    path, codes = Path(directory), (None, None)
+    path, codes = _run_of(directory), (None, None)
     if not path.is_dir():
         raise ValueError(f"there is no folder {directory}: give that of a finished run or model")
     if (path / "model").is_dir():

@@ -142,12 +142,6 @@ class RunFolder:
             pass
         raise ValueError(f"{self.recipe} is damaged: put the recipe of the run back")
 
-    def forget_after(self, step: int) -> None:
-        """Delete the checkpoints of later steps: a run that goes back writes them again."""
-        for later, path in checkpoints(self.checkpoints).items():
-            if later > step:
-                discard(path)
-
     def _checkpoint_of(self, recipe: Recipe, step: int | None) -> str | None:
         if not self.recipe.is_file():
             raise ValueError(f"{self.path} holds no run to resume: start it without --resume")

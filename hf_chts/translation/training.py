@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from transformers.trainer_callback import ExportableState
 
 from hf_chts.engine.budget import last_update
 from hf_chts.rules.schedules import inoam, noam
+from hf_chts.safe_saving import checkpoints, discard
 from hf_chts.trainer import SparseSeq2SeqTrainer
 from hf_chts.training.loss import LabelSmoothedLoss
 from hf_chts.translation.batches import TokenBatchSampler, pack
@@ -90,6 +92,15 @@ class TranslationTrainer(SparseSeq2SeqTrainer):
         budget, seed = recipe.training.batch_tokens, recipe.training.seed
         lengths = self.train_dataset.lengths
         self.sampler = TokenBatchSampler(lengths, budget, seed, self.args.world_size)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """Delete checkpoints of later steps, which a run that goes back writes again."""
+        prepared = super()._prepare_for_training(*args, **kwargs)  # reads what it goes on from
+        if self.args.should_save:
+            for step, path in checkpoints(Path(self.args.output_dir)).items():
+                if step > self.state.global_step:
+                    discard(path)
+        return prepared
 
     def get_train_dataloader(self) -> Any:
         """Batches under the token budget, a function of seed and epoch alone."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,8 +88,6 @@ def test_resuming(tmp_path) -> None:
     assert folder.check(RECIPE, resume_from=900) == str(folder.checkpoints / "checkpoint-900")
     (folder.checkpoints / ".unfinished" / "checkpoint-1100").mkdir(parents=True)  # killed there
     assert folder.check(RECIPE, **RESUME) == last
-    folder.forget_after(900)
-    assert [path.name for path in folder.checkpoints.glob("check*")] == ["checkpoint-900"]
 
 
 @pytest.mark.parametrize("options", [{"resume": True}, {"resume_from": 900}])
@@ -111,7 +110,7 @@ def test_damaged_checkpoints_are_named(tmp_path) -> None:
     message = r"checkpoint-10 cannot be resumed: model.safetensors has 5 of 7 bytes; .*-from 5$"
     with pytest.raises(ValueError, match=message):
         folder.check(RECIPE, **RESUME)
-    folder.forget_after(5)
+    shutil.rmtree(last)
     (folder.checkpoints / "checkpoint-5" / "trainer_state.json").unlink()
     with pytest.raises(ValueError, match=r"trainer_state.json is missing; start .* --overwrite"):
         folder.check(RECIPE, **RESUME)

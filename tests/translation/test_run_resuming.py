@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from topology_logs import untimed
 from transformers import TrainerCallback
 
-from hf_chts.safe_saving import seal
+from hf_chts.safe_saving import checkpoints, seal
 from hf_chts.translation import run
 from hf_chts.translation.run_folder import RunFolder
 from hf_chts.translation.training import TranslationTrainer
@@ -104,6 +105,35 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_used(chts, recipe, t
     assert_same(chts[0], tmp_path / "run")
     checkpoints = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
     assert {path.name for path in checkpoints} == {"checkpoint-9", "checkpoint-12"}
+
+
+def test_going_back_deletes_later_checkpoints_once_the_earlier_one_is_found_to_fit(
+    chts, recipe, tmp_path
+) -> None:
+    shutil.copytree(chts[0], tmp_path / "run")
+    folder = RunFolder(tmp_path / "run").checkpoints
+    optimizer, sound = folder / "checkpoint-9" / "optimizer.pt", tmp_path / "optimizer.pt"
+    shutil.copy(optimizer, sound)
+    state = torch.load(optimizer, weights_only=True)
+    state["state"][0]["exp_avg"] = state["state"][0]["exp_avg"][:-1]
+    torch.save(state, optimizer)
+    seal(optimizer.parent)
+    with pytest.raises(ValueError, match=r"exp_avg has shape .* it belongs to another model"):
+        run.train(recipe, tmp_path / "run", resume_from=9)
+    assert sorted(checkpoints(folder)) == [9, 12]
+
+    shutil.copy(sound, optimizer)
+    seal(optimizer.parent)
+
+    class Interrupt(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs) -> None:
+            raise Interruption
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hf_chts.translation.run.ShowProgress", Interrupt)
+        with pytest.raises(Interruption):
+            run.train(recipe, tmp_path / "run", resume_from=9)
+    assert sorted(checkpoints(folder)) == [9]
 
 
 def test_leftovers_of_a_killed_process_are_cleared(chts, recipe, tmp_path) -> None:
