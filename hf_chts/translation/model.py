@@ -150,6 +150,9 @@ def _new_config(recipe: Recipe) -> Any:
             close = difflib.get_close_matches(key, config.to_dict(), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise ValueError(f"unknown key model.config.{key}: {section.family} has none{hint}")
+    for key, value in section.config.items():
+        if isinstance(value, int) and value < 0 and not key.endswith("_id"):
+            raise ValueError(f"model.config.{key} must be at least 0; got {value}")
     if not recipe.tokenizer.joint and not hasattr(config, "share_encoder_decoder_embeddings"):
         raise ValueError(
             "two vocabularies take a model with two embedding tables, such as marian; "

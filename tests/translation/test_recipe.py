@@ -227,6 +227,7 @@ def recipe(model=None, **training) -> Recipe:
         ({"config": {"d_model": "wide"}}, "model.config: .*'d_model' expected int, got str"),
         ({"config": {"d_model": 30, "encoder_attention_heads": 4}}, "model.config: .* divisible"),
         ({"config": {"activation_function": "reluu"}}, "model.config: KeyError: 'reluu'"),
+        ({"config": {"encoder_layers": -1}}, "config.encoder_layers must be at least 0; got -1"),
         ({"config": {"d_model": 0}}, "model.config: ZeroDivisionError: "),
         ({"config": {"dtype": "float31"}}, "model.config: AttributeError: .*float31"),
         ({"family": "led", "config": {"attention_window": 0}}, "model.config: .* to be positive"),
