@@ -184,7 +184,9 @@ def test_scores_and_translations_as_the_recipe_of_the_run_says(
     assert scores != command(*text, "--beams", 1)[1]
     assert scores != command(*text, "--length-penalty", 0)[1]
     assert "tok:13a" in command(*text, "--target-lang", "de")[1]
-    assert "tok:13a" in command("evaluate", tmp_path / "run" / "model", *text[2:])[1]
+    assert scores == command("evaluate", tmp_path / "run" / "model", *text[2:])[1]
+    model = shutil.copytree(tmp_path / "run" / "model", tmp_path / "model")
+    assert "tok:13a" in command("evaluate", model, *text[2:])[1]
     text = ("translate", tmp_path / "run", tmp_path / "x")
     assert command(*text)[1] == command(*text, "--beams", 3, "--length-penalty", -9)[1]
     assert command(*text)[1] != command(*text, "--beams", 1)[1]

@@ -246,13 +246,20 @@ def load_model(directory: str | Path) -> tuple[Any, TokenizerPair]:
     return model.eval(), TokenizerPair.load(path, *codes)
 
 
+def _run_of(directory: str | Path) -> Path:
+    """The run's folder where its model's is given, whose recipe says how to translate."""
+    path = Path(directory)
+    inside = path.name == "model" and RunFolder(path.parent).recipe.is_file()
+    return path.parent if inside else path
+
+
 def usual_scoring(directory: str | Path) -> tuple[str | None, EvaluationSection]:
     """Target language and decoding by which a run was scored; None and defaults for a model.
 
     Raises:
         ValueError: If the run's recipe is damaged.
     """
-    path = RunFolder(Path(directory)).recipe
+    path = RunFolder(_run_of(directory)).recipe
     if not path.is_file():
         return None, EvaluationSection()
     recipe = load_recipe(path)
