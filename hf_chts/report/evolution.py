@@ -86,6 +86,7 @@ def _evolution(name: str, history: dict[int, Mask], store: FigureStore) -> Evolu
                 {step: getattr(d, side) for step, d in of.items()},
                 title=f"Degrees of {side} over training",
             ),
+            "The thick line is the step shown.",
         )
         for side in ("inputs", "outputs")
     }
