@@ -144,7 +144,7 @@ class SparseLinear(nn.Module):
         if values.numel() == self.nnz:
             self.values.copy_(values)
         else:
-            self._resize(values.to(self.values.dtype))
+            self._resize(values.to(self.values, copy=True))  # the caller's tensor stays its own
         self.rebuild_index()
 
     def _resize(self, values: Float[Tensor, " n_links"]) -> None:
@@ -155,6 +155,7 @@ class SparseLinear(nn.Module):
         self.values.grad = None
         self.values.data = values.new_empty(0, dtype=dtype)
         self.values.data = values
+        torch.autograd.graph.increment_version(self.values)  # graphs of the old values are stale
 
     def rebuild_index(self) -> None:
         """Choose the kernel and let it prepare for the present links, if they are sound."""

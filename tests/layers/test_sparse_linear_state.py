@@ -39,6 +39,29 @@ def test_new_links_are_used_at_once():
     torch.testing.assert_close(layer(x), want + layer.bias)
 
 
+@pytest.mark.parametrize("n_links", [7, 20])
+def test_new_links_have_weights_of_their_own(n_links):
+    first, second, values = layer_of(20), layer_of(20), torch.ones(n_links)
+    for layer in (first, second):
+        layer.set_links(torch.arange(n_links), values)
+    values.zero_()
+    with torch.no_grad():
+        first.values.mul_(3)
+    assert first.values.tolist() == [3.0] * n_links
+    assert second.values.tolist() == [1.0] * n_links
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("numbers", [(20,), (7,), (7, 20)])
+def test_links_that_change_before_the_backward_are_refused(kernel, numbers):
+    layer = layer_of(20, kernel=kernel)
+    y = layer(torch.randn(3, IN, requires_grad=True)).sum()
+    for n_links in numbers:
+        layer.set_links(torch.arange(n_links), torch.ones(n_links))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
 def test_unsound_links_change_nothing():
     layer = layer_of()
     before = layer.to_dense().detach()
