@@ -181,12 +181,15 @@ class SparseLinear(nn.Module):
 
         Raises:
             RuntimeError: If the layer has no sound links, as before they are set or loaded.
+            TypeError: If ``x`` holds no real floating-point numbers.
         """
         if not self._index:
             raise RuntimeError(
                 f"this layer of {self.out_features} x {self.in_features} has no sound links: set "
                 "them with set_links, or load all of its tensors"
             )
+        if not x.is_floating_point():  # results in its type would be cut to integers
+            raise TypeError(f"a sparse layer takes floating-point numbers; got {x.dtype}")
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         captures = self.capture_dense_grad or self.capture_coactivation

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,24 @@ def test_to_dense_mask_and_positions_agree():
     assert layer.density == 20 / 60
     weight.sum().backward()
     assert layer.values.grad.tolist() == [1.0] * 20
+
+
+@pytest.fixture
+def _types_unchecked():
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("_types_unchecked")
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_only_floating_point_numbers_are_taken(kernel, autocast, dtype):
+    layer, x = layer_of(kernel=kernel), torch.ones(2, IN, dtype=dtype)
+    says = f"takes floating-point numbers; got {dtype}"
+    with torch.autocast("cpu", enabled=autocast), pytest.raises(TypeError, match=says):
+        layer(x)
 
 
 def test_gradcheck_in_double():
