@@ -36,6 +36,9 @@ class SparseLinear(nn.Module):
             weights are not kept.
         past_values: The weights they had, in the same order.
         resting: Whether the links of this layer have stopped to evolve (early stop).
+
+    Raises:
+        ValueError: If there is no input neuron or no output neuron.
     """
 
     values: nn.Parameter
@@ -58,6 +61,8 @@ class SparseLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if min(in_features, out_features) < 1:
+            raise ValueError(f"a sparse layer of {out_features} x {in_features} holds no link")
         self.in_features, self.out_features = in_features, out_features
         self.kernel, self.dense_class = kernel, dense_class
         self.values = nn.Parameter(torch.zeros(n_links, device=device, dtype=dtype))

@@ -77,6 +77,12 @@ def test_a_layer_before_it_has_links_says_so():
         SparseLinear(IN, OUT, 4)(torch.randn(2, IN))
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
+def test_a_layer_without_neurons_is_refused(shape):
+    with pytest.raises(ValueError, match="holds no link"):
+        SparseLinear(*shape, 0)
+
+
 # Moving and copying
 
 
