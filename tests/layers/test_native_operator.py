@@ -129,6 +129,10 @@ def test_shapes_that_do_not_fit_are_refused():
         native.linear(torch.zeros(3, 8), layer.values, torch.zeros(5), layer.index, 6, 8)
     with pytest.raises(ValueError, match="takes float32 values"):
         native.linear(torch.zeros(3, 8), layer.values.double(), None, layer.index, 6, 8)
+    with pytest.raises(ValueError, match=r"float32 or bfloat16.*x in torch\.float16"):
+        torch.ops.hf_chts.sparse_linear(
+            torch.zeros(3, 8).half(), layer.values, None, *layer.index, 8
+        )
 
 
 def test_says_what_it_cannot_take():

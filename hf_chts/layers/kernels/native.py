@@ -145,10 +145,11 @@ def _check(x: Tensor, values: Tensor, bias: Tensor | None, col: Tensor, shape: l
     if values.shape != col.shape or (bias is not None and bias.shape[0] != shape[0]):
         got = f"{values.numel()} values" + ("" if bias is None else f", {bias.numel()} biases")
         raise ValueError(f"{expected}; got {got}")
-    if values.dtype != torch.float32 or not (x.is_cpu and values.is_cpu):
+    on_cpu = x.is_cpu and values.is_cpu
+    if values.dtype != torch.float32 or x.dtype not in _COMPUTES or not on_cpu:
         raise ValueError(
-            f"the native kernel takes float32 values on the CPU; got {values.dtype} values on "
-            f"{values.device} and x on {x.device}"
+            "the native kernel takes float32 values and x in float32 or bfloat16, on the CPU; got "
+            f"{values.dtype} values on {values.device} and x in {x.dtype} on {x.device}"
         )
 
 
