@@ -183,6 +183,14 @@ def test_frozen_weights_stay_frozen_and_copies_work():
     assert torch.equal(families.logits(twin, "marian"), families.logits(model, "marian"))
 
 
+def test_links_that_rest_go_on_resting():
+    model = idle("marian")
+    for layer in sparse_layers(model).values():
+        layer.resting = True
+    compact(model)
+    assert all(layer.resting for layer in sparse_layers(model).values())
+
+
 def test_queries_and_keys_alone_free_no_head():
     model = sparse("marian")
     masks = {path: layer.mask for path, layer in sparse_layers(model).items()}

@@ -134,4 +134,5 @@ def _part_of(
         )
     for parameter in made.parameters():
         parameter._is_hf_initialized = True
+    made.resting = layer.resting
     return made.train(layer.training)
