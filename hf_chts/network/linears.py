@@ -128,6 +128,8 @@ def _why_dense(
     tied = {key.rpartition(".")[0] for key in _tied_names(model)}
     if id(module.weight) in shared or tied & set(names):
         return "tied weights"
+    if not isinstance(module.weight, nn.Parameter):
+        return "its weight is computed from others"  # torch's old weight_norm, torch's pruning
     if _any_match(exclude, names):
         return "excluded"
     if include and not _any_match(include, names):

@@ -4,6 +4,7 @@ import families
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from transformers.pytorch_utils import Conv1D
 
 from hf_chts.network.linears import family, find_linears, linear_shape
@@ -171,3 +172,13 @@ def test_models_without_data_are_read_too():
     with torch.device("meta"):
         model = families.FAMILIES["marian"].make()
     assert sparse_names(model) == families.expected("marian", model)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_layers_whose_weight_is_computed_stay_dense():
+    net = Net()
+    prune.l1_unstructured(net.fc1, "weight", amount=0.5)
+    nn.utils.weight_norm(net.layers[0].q_proj)
+    why = reasons(net)
+    assert why["fc1"] == why["layers.0.q_proj"] == "its weight is computed from others"
+    assert why["layers.0.k_proj"] == "linear layer"
