@@ -195,7 +195,7 @@ class SparseLinear(nn.Module):
             )
         if not x.is_floating_point():  # results in its type would be cut to integers
             raise TypeError(f"a sparse layer takes floating-point numbers; got {x.dtype}")
-        if torch.is_autocast_enabled(x.device.type):
+        if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
             x = x.to(torch.get_autocast_dtype(x.device.type))
         captures = self.capture_dense_grad or self.capture_coactivation
         if captures and torch.is_grad_enabled():

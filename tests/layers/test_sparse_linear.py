@@ -79,6 +79,13 @@ def test_autocast_computes_in_bf16_and_keeps_gradients_in_fp32(kernel):
     torch.testing.assert_close(y.float(), layer(x), atol=0.05, rtol=0.05)
 
 
+def test_autocast_leaves_double_precision_alone():
+    layer, x = layer_of(dtype=torch.float64), torch.randn(3, IN, dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, want = layer(x), F.linear(x, layer.to_dense(), layer.bias)
+    torch.testing.assert_close(y, want)
+
+
 # Dense gradients
 
 
