@@ -55,7 +55,8 @@ def sparsify(
     _refuse_meta(chosen)
     counts = {row.name: row.n_links for row in report.rows}
     seen = {} if calibration is None else layer_inputs(model, chosen, calibration)
-    made = {f.name: _make_sparse(f, counts[f.name], config, seen.get(f.name)) for f in chosen}
+    with torch.device("cpu"):  # rules draw there, whatever the default device is
+        made = {f.name: _make_sparse(f, counts[f.name], config, seen.get(f.name)) for f in chosen}
     for finding in chosen:
         for name in finding.names:
             model.set_submodule(name, made[finding.name])

@@ -1,5 +1,6 @@
 """sparsify and densify: what changes, what does not, and what is refused untouched."""
 
+import copy
 import dataclasses
 import re
 
@@ -147,6 +148,16 @@ def test_neither_direction_draws_from_the_global_generator():
     sparsify(model, SparsityConfig(sparsity=0.5))
     densify(model)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("initial", ["er", "brf", "bsw", "bsf", "magnitude"])
+def test_layers_are_drawn_for_where_they_are_not_for_the_default_device(initial):
+    model, config = perceptron(8, 8), SparsityConfig(sparsity=0.5, initial=initial)
+    twin = copy.deepcopy(model)
+    sparsify(model, config)
+    with torch.device("meta"):
+        sparsify(twin, config)
+    assert torch.equal(twin[0].to_dense(), model[0].to_dense())
 
 
 def test_the_same_seed_draws_the_same_links_and_weights():

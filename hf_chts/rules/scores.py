@@ -87,7 +87,8 @@ def initial_mask(
             f"take at least {1 / (out_features * in_features):.3g}"
         )
     draw = initial.make({"rule": rule, **params}).function
-    mask: Tensor = draw(
-        Site(out_features, in_features, n_links, torch.Generator().manual_seed(seed))
-    )
+    with torch.device("cpu"):  # rules draw where the generator is, whatever the default device is
+        mask: Tensor = draw(
+            Site(out_features, in_features, n_links, torch.Generator().manual_seed(seed))
+        )
     return mask

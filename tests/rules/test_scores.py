@@ -60,6 +60,13 @@ def test_initial_mask_passes_parameters_on():
         initial_mask("brf", 4, 8, 0.5, q=1)
 
 
+@pytest.mark.parametrize("rule", ["er", "brf", "bsw", "bsf"])
+def test_initial_masks_do_not_follow_the_default_device(rule):
+    wanted = initial_mask(rule, 12, 20, 0.1, seed=3)
+    with torch.device("meta"):
+        assert torch.equal(initial_mask(rule, 12, 20, 0.1, seed=3), wanted)
+
+
 @pytest.mark.parametrize("density", [0.0, -0.5, 1.01])
 def test_initial_mask_refuses_densities_out_of_range(density):
     with pytest.raises(ValueError, match=r"density must be in \(0, 1\]"):
