@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+
+import torch
 
 from hf_chts.config import SparsityConfig
+from hf_chts.engine.optimizer_state import saliency
+from hf_chts.layers.sparse_linear import SparseLinear
 from hf_chts.methods import resolve
-from hf_chts.rules.distribution import densities
+from hf_chts.rules.distribution import densities, obd_counts
 from hf_chts.rules.initial import initial
 from hf_chts.rules.regrowth import regrowth
 from hf_chts.rules.removal import removal
@@ -30,6 +35,30 @@ def link_counts(
     density = schedule(progress, _first_density(config), 1 - config.sparsity)
     share = densities(shapes, density, config.layer_density or "uniform")
     return {name: round(share[name] * out * inp) for name, (out, inp) in shapes.items()}
+
+
+def by_saliency(
+    counts: dict[str, int],
+    layers: Mapping[str, SparseLinear],
+    optimizer: torch.optim.Optimizer,
+    turnover: float,
+) -> dict[str, int]:
+    """The same number of links, shared out over the layers that train by how much each matters.
+
+    Args:
+        counts: How many links each layer would have at one density.
+        layers: All of them; those that are frozen keep what ``counts`` says.
+        optimizer: The optimizer that trains them.
+        turnover: Share of the links that the update replaces, in [0, 1).
+
+    Raises:
+        ValueError: If the optimizer keeps no squared gradients.
+    """
+    trained = {name: layer for name, layer in layers.items() if layer.values.requires_grad}
+    saliencies = {name: saliency(optimizer, layer, name) for name, layer in trained.items()}
+    sizes = {name: layer.out_features * layer.in_features for name, layer in trained.items()}
+    uniform = {name: counts[name] for name in trained}
+    return counts | obd_counts(saliencies, uniform, sizes, turnover)
 
 
 def last_update(config: SparsityConfig, total_steps: int) -> int:
@@ -95,18 +124,15 @@ def reads(config: SparsityConfig) -> set[str]:
     """What the rules of an update read; see :class:`hf_chts.rules.registry.Rule`."""
     config = resolve(config)
     used = [(removal, config.removal), (regrowth, config.regrowth)]
-    used += [(removal, config.decay)] if config.density_schedule != "constant" else []
+    shrinks = config.density_schedule != "constant" or config.layer_density == "obd"
+    used += [(removal, config.decay)] if shrinks else []
     return {registry.make(spec).reads for registry, spec in used if spec is not None}
 
 
 def check_rules(config: SparsityConfig) -> None:
     """Refuse a resolved configuration whose rules are not there, or do not go together."""
-    if config.layer_density == "obd" and config.density_schedule in (None, "constant"):
-        raise ValueError(
-            "layer_density 'obd' moves links between layers while the density falls, and method "
-            f"{config.method!r} keeps its density: take 'uniform', 'er' or 'erk', or a method "
-            "such as 'chtss'"
-        )
+    if config.layer_density == "obd":
+        _refuse_unmoved(config)
     initial.make(config.initial or "er")
     if config.input_initial is not None:
         initial.make(config.input_initial)
@@ -114,3 +140,17 @@ def check_rules(config: SparsityConfig) -> None:
     for registry, spec in named:
         if spec is not None:
             registry.make(spec)
+
+
+def _refuse_unmoved(config: SparsityConfig) -> None:
+    """Refuse to move links between layers where none changes, or layers come to rest."""
+    if config.removal is None:
+        why = "changes no links"
+    elif config.early_stop is not None and not _falls(config):
+        why = "lets layers rest one by one (early_stop)"
+    else:
+        return
+    raise ValueError(
+        "layer_density 'obd' moves links between layers at topology updates, and method "
+        f"{config.method!r} {why}: take 'uniform', 'er' or 'erk', or a method such as 'chts'"
+    )
