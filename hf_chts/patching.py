@@ -31,7 +31,8 @@ def sparsify(
 ) -> PatchReport:
     """Replace linear layers by sparse ones, in place.
 
-    Everything is checked and drawn before the first layer is replaced.
+    Everything is checked and drawn before the first layer is replaced. Hooks on a linear layer go
+    with it: register them afterwards.
 
     Args:
         model: A Transformers model, or any module with ``nn.Linear`` (or ``Conv1D``) layers.
