@@ -93,12 +93,14 @@ def test_obd_takes_an_optimizer_that_keeps_squared_gradients() -> None:
         loop = Loop(kind, method="chtss", sparsity=0.7, layer_density="obd")
         assert loop.go() == []
         assert loop.go()
-    loop = Loop("sgd", method="chtss", sparsity=0.7, layer_density="obd")
-    loop.go()
-    before = loop.masks()
-    with pytest.raises(ValueError, match="SGD keeps none for 0: take one of these"):
+    for momentum in (0.9, 0.0):
+        loop = Loop("sgd", method="chtss", sparsity=0.7, layer_density="obd")
+        loop.optimizer.param_groups[0]["momentum"] = momentum
         loop.go()
-    assert all(torch.equal(mask, before[name]) for name, mask in loop.masks().items())
+        before = loop.masks()
+        with pytest.raises(ValueError, match="SGD keeps none for 0: take one of these"):
+            loop.go()
+        assert all(torch.equal(mask, before[name]) for name, mask in loop.masks().items())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -50,7 +50,8 @@ def saliency(
     """
     kept: dict[str, Tensor] = dict(_tensors(optimizer, layer.values))
     squares = next((kept[key] for key in _SQUARES if key in kept), None)
-    if squares is None and optimizer.state.get(layer.values):
+    reached = layer.values.grad is not None or optimizer.state.get(layer.values)
+    if squares is None and (reached or not optimizer.state):  # plain SGD keeps nothing at all
         raise ValueError(
             "layer_density 'obd' takes an optimizer that keeps mean squared gradients (Adam, "
             f"AdamW, RMSprop), and {type(optimizer).__name__} keeps none for {name}: take one of "
