@@ -153,9 +153,9 @@ class Topology:
 
         Raises:
             ValueError: If optimizer state cannot follow the links, a weight, gradient,
-                co-activation or optimizer state of a link is not finite, or a rule reads dense
-                gradients or correlations and ``before_backward`` was not called; no link has
-                changed then.
+                co-activation or optimizer state of a link is not finite, or a rule reads gradients
+                that are cleared already, or dense gradients or correlations and
+                ``before_backward`` was not called; no link has changed then.
         """
         updates: list[LayerUpdate] = []
         if self.is_due(step) and not skipped:

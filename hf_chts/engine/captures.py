@@ -32,7 +32,7 @@ def complete(layers: Layers, reads: Collection[str]) -> None:
     A layer that no loss has reached has gradient 0 and correlation 0.
 
     Raises:
-        ValueError: If a rule reads what was not asked for in time.
+        ValueError: If a rule reads what was not asked for in time, or gradients that are gone.
     """
     _refuse_missing(layers, reads)
     for layer in layers.values():
@@ -48,6 +48,12 @@ def complete(layers: Layers, reads: Collection[str]) -> None:
 
 
 def _refuse_missing(layers: Layers, reads: Collection[str]) -> None:
+    trained = [layer.values for layer in layers.values() if layer.values.requires_grad]
+    if "grad" in reads and trained and all(values.grad is None for values in trained):
+        raise ValueError(
+            "no link has the gradient that a rule reads: call topology.after_step(step) before "
+            "optimizer.zero_grad()"
+        )
     for kind, name in (("dense_grad", "dense_grad"), ("correlation", "coactivation")):
         asked = all(getattr(layer, f"capture_{name}") for layer in layers.values())
         found = any(getattr(layer, name) is not None for layer in layers.values())

@@ -96,6 +96,20 @@ def test_the_same_tokens_give_the_same_links(method, other) -> None:
     assert all(torch.equal(want[name], found[name]) for name in want)
 
 
+def test_gradients_that_are_cleared_before_they_are_read_are_told() -> None:
+    loop = Loop(method="mest")
+    loop.go()
+    loop.before_update()
+    loop.optimizer.zero_grad()
+    old = loop.masks()
+    with pytest.raises(ValueError, match=r"call topology\.after_step\(step\) before optimizer"):
+        loop.topology.after_step(loop.step)
+    assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
+    for layer in loop.layers.values():  # where no link trains, none has a gradient
+        layer.values.requires_grad_(False)
+    assert loop.topology.after_step(loop.step)
+
+
 def test_nothing_is_kept_after_an_update() -> None:
     loop = Loop(method="hebbian")
     for _ in range(4):
