@@ -23,6 +23,23 @@ REFUSALS = {
     "value": (SparsityConfig(initial={"rule": "brf", "r": 7.0}), r"r must be in \[0, 1\]; got 7"),
     "obd": (SparsityConfig("static", layer_density="obd"), "'obd' moves .* changes no links"),
     "obd, rest": (SparsityConfig("cht", layer_density="obd"), "'cht' lets layers rest one by"),
+    "word": (
+        SparsityConfig(initial={"rule": "brf", "r": "x"}),
+        "initial rule .*: .x.} cannot be used",
+    ),
+    "empty": (SparsityConfig(initial={}), "no initial rule ''"),
+    "late value": (
+        SparsityConfig(removal={"rule": "relative_importance", "alpha": 2.0}),
+        r"alpha must be in \[0, 1\]; got 2",
+    ),
+    "late word": (
+        SparsityConfig(regrowth={"rule": "ch2_l3n_normalised", "power": "high"}),
+        "regrowth rule .*: .high.} cannot be used",
+    ),
+    "endless": (
+        SparsityConfig(decay={"rule": "mest", "gradient_weight": float("inf")}),
+        r"gradient_weight must be in \[0, inf\); got inf",
+    ),
     "no link": (SparsityConfig(sparsity=0.9999), "would get no link at density|without a link"),
 }
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 
 import torch
 
-from hf_chts.config import SparsityConfig
+from hf_chts.config import RuleSpec, SparsityConfig
 from hf_chts.engine.optimizer_state import saliency
 from hf_chts.layers.sparse_linear import SparseLinear
 from hf_chts.methods import resolve
 from hf_chts.rules.distribution import densities, obd_counts
 from hf_chts.rules.initial import initial
+from hf_chts.rules.links import Links, Site
+from hf_chts.rules.registry import Registry
 from hf_chts.rules.regrowth import regrowth
 from hf_chts.rules.removal import removal
 from hf_chts.rules.schedules import DENSITY
@@ -130,16 +132,37 @@ def reads(config: SparsityConfig) -> set[str]:
 
 
 def check_rules(config: SparsityConfig) -> None:
-    """Refuse a resolved configuration whose rules are not there, or do not go together."""
+    """Refuse a resolved configuration whose rules are not there, or do not go together.
+
+    Raises:
+        ValueError: Naming what is wrong, a rule's parameter out of its range, too.
+    """
     if config.layer_density == "obd":
         _refuse_unmoved(config)
-    initial.make(config.initial or "er")
-    if config.input_initial is not None:
-        initial.make(config.input_initial)
-    named = ((removal, config.removal), (removal, config.decay), (regrowth, config.regrowth))
+    named = (
+        (initial, config.initial),
+        (initial, config.input_initial),
+        (removal, config.removal),
+        (removal, config.decay),
+        (regrowth, config.regrowth),
+    )
     for registry, spec in named:
         if spec is not None:
-            registry.make(spec)
+            _try(registry, spec)
+
+
+def _try(registry: Registry, spec: RuleSpec) -> None:
+    """Let a rule refuse its parameters, on a layer of one link, long before the first update."""
+    rule = registry.make(spec)
+    if isinstance(spec, str):
+        return
+    one, generator = torch.ones(1, 1), torch.Generator()
+    site = Site(1, 1, 1, generator, weight=one, inputs=torch.ones(2, 1))
+    links = Links(one, one.bool(), generator, grad=one, correlation=one)
+    try:
+        rule.function(site if registry is initial else links)
+    except TypeError as error:
+        raise ValueError(f"{registry.kind} rule {spec} cannot be used: {error}") from error
 
 
 def _refuse_unmoved(config: SparsityConfig) -> None:

@@ -28,7 +28,7 @@ def mest(links: Links, gradient_weight: float = 0.01) -> Float[Tensor, "out in"]
     Raises:
         ValueError: If the gradient is missing or ``gradient_weight`` is out of range.
     """
-    if not gradient_weight >= 0:
+    if not 0 <= gradient_weight < float("inf"):
         raise ValueError(f"gradient_weight must be in [0, inf); got {gradient_weight}")
     if links.grad is None:
         raise ValueError("mest needs the gradient at active links; got Links without grad")
