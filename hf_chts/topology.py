@@ -65,8 +65,7 @@ class Topology:
     ``before_backward`` before each backward or only before the first, as you like. Learning-rate
     schedulers may step before or after ``after_step``.
 
-    Layers whose link weights are frozen keep their links, but for those that a falling density
-    takes.
+    Layers whose link weights are frozen lose links only where the density falls.
 
     To resume: make the model with its links, the optimizer and the topology as before, then load
     the optimizer's state and :meth:`load_state_dict`.
@@ -131,7 +130,12 @@ class Topology:
 
         They do at intervals until the last update, and after it if that was skipped and so the
         density has not come down.
+
+        Raises:
+            ValueError: If ``step`` is below 1.
         """
+        if step < 1:
+            raise ValueError(f"optimizer steps count from 1; got step {step}")
         if step > self.last_update:
             return self.falls and sum(x.nnz for x in self.layers.values()) > self._final_links
         return step % self.config.update_interval == 0
@@ -204,9 +208,8 @@ class Topology:
         after = work.masks(
             lambda name: self._regrow(name, before[name], kept[name], targets[name], step)
         )
-        return install(
-            self.layers, Change(before, kept, after), self.groups, self.config, self.optimizer, work
-        )
+        change = Change(before, kept, after)
+        return install(self.layers, change, self.groups, self.config, self.optimizer, work)
 
     def _targets(self, step: int) -> dict[str, int]:
         """How many links each layer has after an update."""
@@ -237,8 +240,8 @@ class Topology:
         if int(mask.count_nonzero()) <= target:
             return mask
         links = self._links(name, mask, self.decay, "decay", step)
-        counts = shared_out(mask, self.parts[name], target)
-        return self._choose(name, self.decay, links, counts, None)
+        n_kept = shared_out(mask, self.parts[name], target)
+        return self._choose(name, self.decay, links, n_kept, None)
 
     def _percolate(self, kept: Masks, work: SharedWork) -> Masks:
         """Links left when neurons that lead nowhere have lost theirs."""
@@ -257,11 +260,9 @@ class Topology:
         """Survivors and regrown links, exactly the target number."""
         if self.regrowth is None:
             return kept
-        parts = self.parts[name]
-        targets = shared_out(before, parts, target)
-        missing = [
-            t - int(kept[rows].count_nonzero()) for t, rows in zip(targets, parts, strict=True)
-        ]
+        targets = shared_out(before, self.parts[name], target)
+        n_kept = [int(kept[rows].count_nonzero()) for rows in self.parts[name]]
+        missing = [t - n for t, n in zip(targets, n_kept, strict=True)]
         links = self._links(name, kept, self.regrowth, "regrowth", step)
         exponent = exponent_of(self.config.regrowth_exponent, self._progress(step))
         return kept | self._choose(name, self.regrowth, links, missing, exponent, active=False)

@@ -84,6 +84,16 @@ def test_forgotten_before_backward_is_told() -> None:
     assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
 
 
+def test_steps_that_count_from_0_are_told() -> None:
+    """The last update would never come where it belongs to the last step."""
+    loop = Loop(method="set")
+    old = loop.masks()
+    for call in (loop.topology.before_backward, loop.topology.after_step, loop.topology.is_due):
+        with pytest.raises(ValueError, match="optimizer steps count from 1; got step 0"):
+            call(0)
+    assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
+
+
 @pytest.mark.parametrize("method", ["rigl", "hebbian"])
 def test_a_layer_the_loss_does_not_reach_keeps_its_number_of_links(method) -> None:
     """Its gradients and correlations are 0."""
