@@ -153,6 +153,33 @@ def test_a_layer_of_one_link_gets_new_state() -> None:
                 assert not state["exp_avg_sq"].any()
 
 
+def test_soft_removal_hardens_over_training_and_draws_anew_each_time() -> None:
+    """On two layers with the same links, of which half is to go."""
+
+    def removal(exponent):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 30))
+        config = SparsityConfig(
+            method="chts", sparsity=0.5, zeta=0.5, zeta_schedule="constant",
+            removal_exponent=exponent, update_interval=1, stop_fraction=1.0,
+        )  # fmt: skip
+        sparsify(model, config)
+        topology = Topology(model, torch.optim.SGD(model.parameters()), total_steps=10)
+        one, other = sparse_layers(model).values()
+        other.set_links(one.positions, one.values.detach())
+        return one, lambda name, step: topology._remove(name, one.mask, one.nnz, step)
+
+    layer, survivors = removal("delta_linear")
+    size = layer.to_dense().abs()
+    most = float(size[layer.mask].topk(layer.nnz // 2).values.sum())
+    early, late = (float(size[survivors("0", step)].sum()) / most for step in (1, 10))
+    assert early < 0.9 < 0.98 < late < 1
+    _, survivors = removal(1.0)
+    draws = [survivors("0", 1), survivors("0", 2), survivors("2", 1)]
+    assert torch.equal(draws[0], survivors("0", 1))
+    assert len({tuple(draw.flatten().tolist()) for draw in draws}) == 3
+
+
 def test_when_updates_are_due() -> None:
     loop = Loop(method="set", total=20, update_interval=3, stop_fraction=0.5)
     assert [step for step in range(1, 21) if loop.go()] == [3, 6, 9]
