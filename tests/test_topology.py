@@ -80,12 +80,15 @@ def test_obd_moves_links_to_layers_that_matter_while_their_number_stays(method) 
     assert densities["0"] > 0.35 > 0.25 > densities["2"] > 0.3 * 0.3 - 0.01
 
 
-def test_obd_leaves_frozen_layers_their_share() -> None:
+@pytest.mark.parametrize("frozen", [["2"], ["0", "2", "4"]])
+def test_obd_leaves_frozen_layers_their_share(frozen) -> None:
     loop = Loop(method="gmp", sparsity=0.7, layer_density="obd")
-    loop.layers["2"].values.requires_grad_(False)
+    for name in frozen:
+        loop.layers[name].values.requires_grad_(False)
     for _ in range(12):
         loop.go()
-    assert loop.layers["2"].density == pytest.approx(0.3, abs=0.01)
+    for name in frozen:
+        assert loop.layers[name].density == pytest.approx(0.3, abs=0.01)
 
 
 def test_obd_takes_an_optimizer_that_keeps_squared_gradients() -> None:

@@ -118,6 +118,8 @@ def obd_counts(
     Returns:
         Number of links of every layer by name.
     """
+    if not saliencies:
+        return {}
     n_links = sum(uniform.values())
     least = {name: math.ceil(LEAST * n) for name, n in uniform.items()}
     stay = max(n_links - int(turnover * n_links), sum(least.values()))
