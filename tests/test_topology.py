@@ -183,6 +183,16 @@ def test_soft_removal_hardens_over_training_and_draws_anew_each_time() -> None:
     assert len({tuple(draw.flatten().tolist()) for draw in draws}) == 3
 
 
+def test_a_rule_sees_no_weight_of_a_link_that_is_gone_already() -> None:
+    loop = Loop(method="chtss", removal="relative_importance")
+    mask = loop.layers["0"].mask
+    mask[::2] = False
+    links = loop.topology._links("0", mask, loop.topology.removal, "removal", 1)
+    assert torch.equal(links.mask, mask)
+    assert torch.equal(links.weight, loop.layers["0"].to_dense().masked_fill(~mask, 0))
+    assert links.weight.any()
+
+
 def test_when_updates_are_due() -> None:
     loop = Loop(method="set", total=20, update_interval=3, stop_fraction=0.5)
     assert [step for step in range(1, 21) if loop.go()] == [3, 6, 9]

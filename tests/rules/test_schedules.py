@@ -8,6 +8,7 @@ from hf_chts.rules.schedules import (
     DENSITY,
     EXPONENT,
     ZETA,
+    exponent_of,
     inoam,
     iterative_warmup,
     noam,
@@ -61,6 +62,14 @@ def test_exponents_by_hand():
         assert schedule(1.0, 1.0, 9.0) == pytest.approx(9.0)
     assert paper(0.5, 1.0, 9.0) == pytest.approx(0.7 / 0.3)
     assert code(0.5, 1.0, 9.0) == pytest.approx(5.0)
+
+
+def test_soft_choice_by_name_runs_from_1_to_9():
+    for softness in ("delta_linear", "exponent_linear"):
+        ends = [exponent_of(softness, progress) for progress in (0.0, 1.0)]
+        assert ends == pytest.approx([1.0, 9.0])
+    assert exponent_of(2.5, 0.7) == 2.5
+    assert exponent_of("ranked", 0.7) is exponent_of(None, 0.7) is None
 
 
 def test_mest_stages_by_hand():
