@@ -49,7 +49,8 @@ class SparsityConfig:
         initial_sparsity: Sparsity at the start, in [0, sparsity]; read by schedules that move.
         decay: Removal rule that ranks the links to lose when the density falls, before the
             ordinary removal; None: ``removal``.
-        percolation: Whether neurons without links on one side lose those on the other.
+        percolation: Whether neurons without links on one side lose those on the other, which
+            takes a regrowth rule.
         historical_weights: How many removed links a layer remembers, as a multiple of its active
             ones, in [0, inf). A remembered link regrows with the weight it had, any other at 0.
             Each takes 12 bytes (float32 weights); 1 / density - 1 or more remembers all links.

@@ -205,9 +205,7 @@ class Topology:
             let_sizes_vary()
         kept = work.masks(lambda name: self._remove(name, before[name], targets[name], step))
         kept = self._percolate(kept, work)
-        after = work.masks(
-            lambda name: self._regrow(name, before[name], kept[name], targets[name], step)
-        )
+        after = work.masks(lambda n: self._regrow(n, before[n], kept[n], targets[n], step))
         change = Change(before, kept, after)
         return install(self.layers, change, self.groups, self.config, self.optimizer, work)
 

@@ -40,6 +40,10 @@ REFUSALS = {
         SparsityConfig(decay={"rule": "mest", "gradient_weight": float("inf")}),
         r"gradient_weight must be in \[0, inf\); got inf",
     ),
+    "percolation": (
+        SparsityConfig(method="gmp", percolation=True),
+        "percolation takes links .* method 'gmp' regrows none",
+    ),
     "no link": (SparsityConfig(sparsity=0.9999), "would get no link at density|without a link"),
 }
 

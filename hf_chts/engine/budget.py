@@ -139,6 +139,12 @@ def check_rules(config: SparsityConfig) -> None:
     """
     if config.layer_density == "obd":
         _refuse_unmoved(config)
+    if config.percolation and config.removal is not None and config.regrowth is None:
+        raise ValueError(
+            "percolation takes links beyond those that the density allows, which regrowth gives "
+            f"back, and method {config.method!r} regrows none: set percolation to false, or name a "
+            "regrowth rule"
+        )
     named = (
         (initial, config.initial),
         (initial, config.input_initial),
