@@ -73,6 +73,11 @@ def test_brf_fixed_degrees_are_equal_up_to_the_remainder(out, inp, n_links):
     assert int(degrees.max() - degrees.min()) == (n_links % out > 0)
 
 
+def test_brf_gives_the_remainder_to_any_outputs():
+    more = sum((draw("brf", 6, 8, 20, seed).sum(1) > 3).double() for seed in range(300)) / 300
+    assert (more - 2 / 6).abs().max() < 5 * (2 / 9 / 300) ** 0.5
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 1), st.integers(0, 99))
 def test_brf_uniform_degrees_leave_no_output_without_links(out, inp, share, seed):
