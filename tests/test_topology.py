@@ -11,6 +11,7 @@ from torch import nn
 
 from hf_chts import SparsityConfig, Topology, sparse_layers, sparsify
 from hf_chts.engine.budget import density_settles, last_update
+from hf_chts.engine.optimizer_state import saliency
 
 METHODS = ("static", "set", "rigl", "chts")
 
@@ -89,6 +90,15 @@ def test_obd_leaves_frozen_layers_their_share(frozen) -> None:
         loop.go()
     for name in frozen:
         assert loop.layers[name].density == pytest.approx(0.3, abs=0.01)
+
+
+def test_obd_saliency_by_hand() -> None:
+    loop = Loop(method="chtss", sparsity=0.7, layer_density="obd")
+    loop.go()
+    layer = loop.layers["0"]
+    values = layer.values.detach().fill_(3.0)
+    loop.optimizer.state[layer.values]["exp_avg_sq"].fill_(0.25)
+    assert torch.equal(saliency(loop.optimizer, layer, "0"), torch.full_like(values, 9 * 0.5))
 
 
 def test_obd_takes_an_optimizer_that_keeps_squared_gradients() -> None:
