@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hf_chts.config import SparsityConfig
 from hf_chts.engine.budget import (
     by_saliency,
+    check_rules,
     density_settles,
     last_update,
     link_counts,
@@ -32,7 +33,7 @@ from hf_chts.engine.ranks import SharedWork
 from hf_chts.engine.telemetry import LayerUpdate
 from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.methods import resolve
-from hf_chts.network.heads import head_counts, parts_of, shared_out
+from hf_chts.network.heads import parts_of, shared_out
 from hf_chts.network.linears import scaled_layers
 from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.links import Links
@@ -91,7 +92,7 @@ class Topology:
 
         Raises:
             ValueError: If the model is not sparse, ``total_steps`` is below 1, the configuration
-                names a rule that is not there, parameter groups cannot be made (see
+                has a rule that is not there or does not fit, parameter groups cannot be made (see
                 :class:`hf_chts.engine.parameter_groups.LearningRates`), the optimizer does not
                 train the links, these are cut up over processes, or training is too short for the
                 density to fall.
@@ -105,6 +106,7 @@ class Topology:
         self.optimizer: torch.optim.Optimizer = innermost(optimizer)
         refuse_sharded(self.layers, self.optimizer)
         self.config = resolve(found)
+        check_rules(self.config)
         refuse_standstill(self.config, total_steps)
         self.last_update = last_update(self.config, total_steps)
         self.falls = density_settles(self.config, total_steps) > 0
@@ -112,14 +114,13 @@ class Topology:
         self._counts = functools.partial(link_counts, shapes, self.config)
         self._final_links = sum(self._counts(1.0).values())
         self.groups = hidden_groups(model)
+        self.parts = parts_of(model, self.layers, self.config.head_wise)
         self.removal = removal.make(self.config.removal) if self.config.removal else None
         self.regrowth = regrowth.make(self.config.regrowth) if self.config.regrowth else None
         self.decay = removal.make(self.config.decay or self.config.removal or "magnitude")
         self.reads = reads(self.config)
         scale, base = self.config.learning_rate_scale, self.config.base_density
         LearningRates(self.optimizer, scaled_layers(model, self.config), scale, base)
-        heads = head_counts(model) if self.config.head_wise else {}
-        self.parts = {n: parts_of(x, heads.get(n, 1)) for n, x in self.layers.items()}
         forget(self.layers)
         ask(self.layers, ())
         for layer in self.layers.values():

@@ -68,9 +68,14 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="total_steps must be at least 1; got 0"):
         Topology(loop.model, loop.optimizer, total_steps=0)
     groups = len(loop.optimizer.param_groups)
-    wrong = SparsityConfig(removal="magnitud", learning_rate_scale=2.0)
-    with pytest.raises(ValueError, match="did you mean 'magnitude'"):
-        Topology(loop.model, loop.optimizer, total_steps=10, config=wrong)
+    for change, message in (
+        ({"removal": "magnitud"}, "did you mean 'magnitude'"),
+        ({"method": "cht", "layer_density": "obd"}, "lets layers rest one by one"),
+        ({"head_wise": True}, "head_wise finds no sparse layer .*: set head_wise to false"),
+    ):
+        wrong = SparsityConfig(**{"learning_rate_scale": 2.0, **change})
+        with pytest.raises(ValueError, match=message):
+            Topology(loop.model, loop.optimizer, total_steps=10, config=wrong)
     assert len(loop.optimizer.param_groups) == groups
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -43,8 +43,24 @@ def head_counts(model: nn.Module) -> dict[str, int]:
     return counts
 
 
-def parts_of(layer: SparseLinear, n_parts: int) -> list[slice]:
-    """The output neurons of each sub-network that evolves by itself."""
+def parts_of(
+    model: nn.Module, layers: Mapping[str, SparseLinear], head_wise: bool
+) -> dict[str, list[slice]]:
+    """The output neurons of each sub-network that evolves by itself, by layer.
+
+    Raises:
+        ValueError: If heads are to evolve one by one, and no sparse layer has any.
+    """
+    heads = head_counts(model) if head_wise else {}
+    if head_wise and not heads:
+        raise ValueError(
+            "head_wise finds no sparse layer of queries, keys or values whose attention says how "
+            f"large its heads are ({', '.join(HEAD_SIZES)}): set head_wise to false"
+        )
+    return {name: _slices(layer, heads.get(name, 1)) for name, layer in layers.items()}
+
+
+def _slices(layer: SparseLinear, n_parts: int) -> list[slice]:
     height = layer.out_features // n_parts
     return [slice(i * height, (i + 1) * height) for i in range(n_parts)]
 
