@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_chts.rules.initial import initial
+from hf_chts.rules.initial.bsf import _preferential_attachment
 from hf_chts.rules.links import Site
 
 DRAWN = ["er", "brf", "bsw", "bsf"]
@@ -190,6 +191,15 @@ def test_bsf_has_hubs_on_both_sides_and_a_power_law():
         tail = degrees[degrees >= degrees.median()]
         gamma = 1 + len(tail) / float((tail / (degrees.median() - 0.5)).log().sum())
         assert 2.2 < gamma < 3.6
+
+
+def test_bsf_keeps_the_degrees_of_the_graph_that_it_deals_to_both_sides():
+    generator = torch.Generator().manual_seed(3)
+    ends = torch.cat(_preferential_attachment(600, 3000, generator))
+    dealt = torch.randperm(600, generator=generator)[ends].bincount(minlength=600)
+    mask = draw("bsf", 300, 300, 3000, seed=3)
+    found = torch.cat([mask.sum(1), mask.sum(0)])
+    assert 0 < int((found - dealt).abs().sum()) < 0.15 * 2 * 3000  # but for the last links
 
 
 # CSTI

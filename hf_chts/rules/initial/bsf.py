@@ -22,7 +22,7 @@ def bsf(site: Site) -> Bool[Tensor, "out in"]:
     two links fall together, links drawn with odds ``degree * degree`` take their place.
 
     Source: Zhang et al., CHT, ICLR 2024, appendix, after Barabási and Albert, Science 1999.
-    Deviation: degrees of the few neurons touched by those last links are kept in mean only.
+    Deviation: neurons touched by those last links keep their degrees in mean only.
 
     Returns:
         A mask with exactly ``n_links`` links; degrees of either side follow a power law.
