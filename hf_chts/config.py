@@ -30,7 +30,7 @@ class SparsityConfig:
             whole name. Empty: all of them.
         exclude: Linear layers to leave dense, likewise; wins over ``include``.
         layer_density: How links are shared out over layers: ``"uniform"``, ``"er"``, ``"erk"``, or
-            ``"obd"``: uniform at first, then at each update by what links matter
+            ``"obd"``: uniform at first, then by what links matter each time the density falls
             (:func:`hf_chts.rules.distribution.obd_counts`).
         initial: Initial topology, a rule's name or ``{"rule": name, parameter: value}``.
         input_initial: Initial topology of layers that see raw inputs, where ``sparsify`` is given

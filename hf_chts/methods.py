@@ -156,12 +156,11 @@ METHODS["hebbian"] = _beyond("chts", "hebbian", "regrowth between neurons that f
 METHODS["hebbian_sigmoid"] = _beyond(
     "chtss", "hebbian", "regrowth between neurons that fire together"
 )
-for _name, _when in (("chts", "at each update"), ("chtss", "as the density falls")):
-    METHODS[f"{_name}_obd"] = Method(
-        "hf_chts, not from a paper; LeCun et al., NIPS 1989",
-        {**METHODS[_name].settings, "layer_density": "obd"},
-        f"{_name} with links shared out over layers by Optimal Brain Damage {_when}",
-    )
+METHODS["chtss_obd"] = Method(
+    "hf_chts, not from a paper; LeCun et al., NIPS 1989",
+    {**METHODS["chtss"].settings, "layer_density": "obd"},
+    "chtss with links shared out over layers by Optimal Brain Damage as the density falls",
+)
 METHODS["hebbian_ch"] = _beyond(
     "chts", "ch2_l3n_hebbian", "regrowth by the geometric mean of CH2-L3n and Hebbian scores"
 )

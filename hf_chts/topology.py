@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from hf_chts.config import SparsityConfig
 from hf_chts.engine.budget import (
-    by_saliency,
     check_rules,
     density_settles,
     last_update,
@@ -27,7 +26,7 @@ from hf_chts.engine.budget import (
 from hf_chts.engine.captures import ask, complete, forget
 from hf_chts.engine.install import Change, install
 from hf_chts.engine.layer_memory import memories, recall, start_counting
-from hf_chts.engine.optimizer_state import refuse_foreign_state
+from hf_chts.engine.optimizer_state import refuse_foreign_state, saliency
 from hf_chts.engine.parameter_groups import LearningRates, innermost
 from hf_chts.engine.ranks import SharedWork
 from hf_chts.engine.telemetry import LayerUpdate
@@ -36,6 +35,7 @@ from hf_chts.methods import resolve
 from hf_chts.network.heads import parts_of, shared_out
 from hf_chts.network.linears import scaled_layers
 from hf_chts.network.wiring import hidden_groups
+from hf_chts.rules.distribution import obd_counts
 from hf_chts.rules.links import Links
 from hf_chts.rules.percolation import active_neuron_rate, percolate
 from hf_chts.rules.randomness import generator_for
@@ -215,23 +215,22 @@ class Topology:
         counts = self._counts(self._progress(step))
         if self.config.layer_density != "obd":
             return counts
-        turnover = 0.0 if self.falls else self._zeta(step)
-        return by_saliency(counts, self.layers, self.optimizer, turnover)
-
-    def _zeta(self, step: int) -> float:
-        share = ZETA[self.config.zeta_schedule or "constant"]
-        return share(self._progress(step), self.config.zeta or 0.0)
+        trained = [name for name in counts if not self._is_frozen(name)]
+        saliencies = {name: saliency(self.optimizer, self.layers[name], name) for name in trained}
+        return counts | obd_counts(saliencies, {name: counts[name] for name in trained})
 
     def _remove(self, name: str, before: Mask, target: int, step: int) -> Mask:
         """Links that survive: no more than the target, and of those all but a share zeta."""
         assert self.removal is not None
         mask = self._decay(name, before, target, step)
-        rests = self.regrowth is None or self.layers[name].resting or self._is_frozen(name)
-        zeta = 0.0 if rests else self._zeta(step)
+        progress, config = self._progress(step), self.config
+        zeta = ZETA[config.zeta_schedule or "constant"](progress, config.zeta or 0.0)
+        if self.regrowth is None or self.layers[name].resting or self._is_frozen(name):
+            zeta = 0.0
         n_active = [int(mask[rows].count_nonzero()) for rows in self.parts[name]]
         n_kept = [n - int(zeta * n) for n in n_active]
         links = self._links(name, mask, self.removal, "removal", step)
-        exponent = exponent_of(self.config.removal_exponent, self._progress(step))
+        exponent = exponent_of(config.removal_exponent, progress)
         return self._choose(name, self.removal, links, n_kept, exponent)
 
     def _decay(self, name: str, mask: Mask, target: int, step: int) -> Mask:

@@ -48,7 +48,6 @@ def test_set_and_rigl_differ_in_regrowth_and_schedule_only():
         ("static_brf", "static", {"initial"}),
         ("hebbian", "chts", {"regrowth"}),
         ("hebbian_sigmoid", "chtss", {"regrowth"}),
-        ("chts_obd", "chts", {"layer_density"}),
         ("chtss_obd", "chtss", {"layer_density"}),
         ("hebbian_ch", "chts", {"regrowth"}),
         ("chts_normalised", "chts", {"regrowth"}),

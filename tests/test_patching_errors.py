@@ -21,8 +21,7 @@ REFUSALS = {
     "regrowth": (SparsityConfig(regrowth="gradients"), "no regrowth rule 'gradients'"),
     "parameter": (SparsityConfig(initial={"rule": "brf", "q": 1}), "takes r, degrees; got q"),
     "value": (SparsityConfig(initial={"rule": "brf", "r": 7.0}), r"r must be in \[0, 1\]; got 7"),
-    "obd": (SparsityConfig("static", layer_density="obd"), "'obd' moves .* changes no links"),
-    "obd, rest": (SparsityConfig("cht", layer_density="obd"), "'cht' lets layers rest one by"),
+    "obd": (SparsityConfig(layer_density="obd"), "'obd' moves .* method 'chts' keeps its"),
     "word": (
         SparsityConfig(initial={"rule": "brf", "r": "x"}),
         "initial rule .*: .x.} cannot be used",

@@ -68,19 +68,6 @@ def test_obd_moves_density_to_layers_that_matter_as_it_falls(method) -> None:
     assert densities["0"] > 0.4 > 0.2 > densities["2"] > 0.3 * 0.3 - 0.01
 
 
-@pytest.mark.parametrize("method", ["chts_obd", "set"])
-def test_obd_moves_links_to_layers_that_matter_while_their_number_stays(method) -> None:
-    loop = Loop(method=method, sparsity=0.7, layer_density="obd", kernel="dense")
-    total = sum(layer.nnz for layer in loop.layers.values())
-    for _ in range(12):
-        loop.before_update()
-        loop.optimizer.state[loop.layers["0"].values]["exp_avg_sq"].fill_(1e3)
-        loop.topology.after_step(loop.step)
-        assert sum(layer.nnz for layer in loop.layers.values()) == total
-    densities = {name: layer.density for name, layer in loop.layers.items()}
-    assert densities["0"] > 0.35 > 0.25 > densities["2"] > 0.3 * 0.3 - 0.01
-
-
 @pytest.mark.parametrize("frozen", [["2"], ["0", "2", "4"]])
 def test_obd_leaves_frozen_layers_their_share(frozen) -> None:
     loop = Loop(method="gmp", sparsity=0.7, layer_density="obd")

@@ -70,7 +70,7 @@ def test_what_is_refused() -> None:
     groups = len(loop.optimizer.param_groups)
     for change, message in (
         ({"removal": "magnitud"}, "did you mean 'magnitude'"),
-        ({"method": "cht", "layer_density": "obd"}, "lets layers rest one by one"),
+        ({"layer_density": "obd"}, "method .chts. keeps its density"),
         ({"head_wise": True}, "head_wise finds no sparse layer .*: set head_wise to false"),
     ):
         wrong = SparsityConfig(**{"learning_rate_scale": 2.0, **change})

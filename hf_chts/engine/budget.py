@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 
 import torch
 
 from hf_chts.config import RuleSpec, SparsityConfig
-from hf_chts.engine.optimizer_state import saliency
-from hf_chts.layers.sparse_linear import SparseLinear
 from hf_chts.methods import resolve
-from hf_chts.rules.distribution import densities, obd_counts
+from hf_chts.rules.distribution import densities
 from hf_chts.rules.initial import initial
 from hf_chts.rules.links import Links, Site
 from hf_chts.rules.registry import Registry
@@ -37,30 +34,6 @@ def link_counts(
     density = schedule(progress, _first_density(config), 1 - config.sparsity)
     share = densities(shapes, density, config.layer_density or "uniform")
     return {name: round(share[name] * out * inp) for name, (out, inp) in shapes.items()}
-
-
-def by_saliency(
-    counts: dict[str, int],
-    layers: Mapping[str, SparseLinear],
-    optimizer: torch.optim.Optimizer,
-    turnover: float,
-) -> dict[str, int]:
-    """The same number of links, shared out over the layers that train by how much each matters.
-
-    Args:
-        counts: How many links each layer would have at one density.
-        layers: All of them; those that are frozen keep what ``counts`` says.
-        optimizer: The optimizer that trains them.
-        turnover: Share of the links that the update replaces, in [0, 1).
-
-    Raises:
-        ValueError: If the optimizer keeps no squared gradients.
-    """
-    trained = {name: layer for name, layer in layers.items() if layer.values.requires_grad}
-    saliencies = {name: saliency(optimizer, layer, name) for name, layer in trained.items()}
-    sizes = {name: layer.out_features * layer.in_features for name, layer in trained.items()}
-    uniform = {name: counts[name] for name in trained}
-    return counts | obd_counts(saliencies, uniform, sizes, turnover)
 
 
 def last_update(config: SparsityConfig, total_steps: int) -> int:
@@ -126,8 +99,7 @@ def reads(config: SparsityConfig) -> set[str]:
     """What the rules of an update read; see :class:`hf_chts.rules.registry.Rule`."""
     config = resolve(config)
     used = [(removal, config.removal), (regrowth, config.regrowth)]
-    shrinks = config.density_schedule != "constant" or config.layer_density == "obd"
-    used += [(removal, config.decay)] if shrinks else []
+    used += [(removal, config.decay)] if config.density_schedule != "constant" else []
     return {registry.make(spec).reads for registry, spec in used if spec is not None}
 
 
@@ -137,8 +109,12 @@ def check_rules(config: SparsityConfig) -> None:
     Raises:
         ValueError: Naming what is wrong, a rule's parameter out of its range, too.
     """
-    if config.layer_density == "obd":
-        _refuse_unmoved(config)
+    if config.layer_density == "obd" and config.density_schedule in (None, "constant"):
+        raise ValueError(
+            "layer_density 'obd' moves links between layers while the density falls, and method "
+            f"{config.method!r} keeps its density: take 'uniform', 'er' or 'erk', or a method "
+            "such as 'chtss'"
+        )
     if config.percolation and config.removal is not None and config.regrowth is None:
         raise ValueError(
             "percolation takes links beyond those that the density allows, which regrowth gives "
@@ -169,17 +145,3 @@ def _try(registry: Registry, spec: RuleSpec) -> None:
         rule.function(site if registry is initial else links)
     except TypeError as error:
         raise ValueError(f"{registry.kind} rule {spec} cannot be used: {error}") from error
-
-
-def _refuse_unmoved(config: SparsityConfig) -> None:
-    """Refuse to move links between layers where none changes, or layers come to rest."""
-    if config.removal is None:
-        why = "changes no links"
-    elif config.early_stop is not None and not _falls(config):
-        why = "lets layers rest one by one (early_stop)"
-    else:
-        return
-    raise ValueError(
-        "layer_density 'obd' moves links between layers at topology updates, and method "
-        f"{config.method!r} {why}: take 'uniform', 'er' or 'erk', or a method such as 'chts'"
-    )

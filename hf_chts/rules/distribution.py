@@ -57,23 +57,17 @@ def _uniform(shapes: Shapes, density: float) -> dict[str, float]:
 def _erdos_renyi(shapes: Shapes, density: float) -> dict[str, float]:
     size = {name: out * inp for name, (out, inp) in shapes.items()}
     width = {name: sum(shape) for name, shape in shapes.items()}
-    links = _in_proportion(width, density * sum(size.values()), size)
-    return {name: links[name] / size[name] for name in shapes}
-
-
-def _in_proportion(
-    widths: Mapping[str, int], links: float, sizes: Mapping[str, int]
-) -> dict[str, float]:
-    """Links in proportion to widths; layers that they would fill are full, others take the rest."""
-    full: set[str] = set()
+    links = density * sum(size.values())
+    dense: set[str] = set()
     while True:
-        rest = sizes.keys() - full
-        left = links - sum(sizes[name] for name in full)
-        scale = left / max(1, sum(widths[name] for name in rest))
-        filled = {name for name in rest if scale * widths[name] > sizes[name]}
-        if not filled:
-            return {n: float(sizes[n]) if n in full else scale * widths[n] for n in widths}
-        full |= filled
+        rest = size.keys() - dense
+        left = links - sum(size[name] for name in dense)
+        scale = left / max(1, sum(width[name] for name in rest))
+        saturated = {name for name in rest if scale * width[name] > size[name]}
+        if not saturated:
+            break
+        dense |= saturated
+    return {name: 1.0 if name in dense else scale * width[name] / size[name] for name in shapes}
 
 
 DISTRIBUTIONS: Mapping[str, Callable[[Shapes, float], dict[str, float]]] = {
@@ -90,53 +84,34 @@ LEAST = 0.3
 
 
 def obd_counts(
-    saliencies: Mapping[str, Float[Tensor, " n_links"]],
-    uniform: Mapping[str, int],
-    sizes: Mapping[str, int],
-    turnover: float = 0.0,
+    saliencies: Mapping[str, Float[Tensor, " n_links"]], uniform: Mapping[str, int]
 ) -> dict[str, int]:
-    """How many links each layer has, by how much the loss would rise without them.
+    """How many links each layer keeps, by how much the loss would rise without them.
 
-    The highest saliencies of all layers count, as many as links stay, and in each layer at least
-    ``LEAST`` of its uniform number. Saliencies are comparable over layers, as magnitudes are not:
-    they tell a large weight that hardly matters from a small one that does. Links that come in
-    place of others are shared out over layers in proportion to those that count.
+    The highest saliencies of all layers stay, and in each layer at least ``LEAST`` of its uniform
+    number of links. Saliencies are comparable over layers, as magnitudes are not: they tell a
+    large weight that hardly matters from a small one that does.
 
     Source: Optimal Brain Damage, LeCun et al., NIPS 1989, equation 5: the saliency of a link is
-    ``weight ** 2`` times the second derivative of the loss. New links in proportion to those that
-    survive: Dynamic Sparse Reparameterization, Mostafa and Wang, ICML 2019, algorithm 1.
-    Deviations: root mean squared gradients stand for second derivatives, as where Adam divides by
-    them; saliencies decide how many links each layer has, and its own rules which ones.
+    ``weight ** 2`` times the second derivative of the loss. Deviations: root mean squared gradients
+    stand for second derivatives, as where Adam divides by them; saliencies decide how many links
+    each layer keeps, and the rule of the falling density which ones.
 
     Args:
         saliencies: Of the active links of every layer by name, at least 0.
         uniform: How many links each layer would have at one density; their sum is kept. No more
             than there are active ones.
-        sizes: How many links each layer can have.
-        turnover: Share of the links that are new ones, in [0, 1): 0 where the density falls.
 
     Returns:
         Number of links of every layer by name.
     """
     if not saliencies:
         return {}
-    n_links = sum(uniform.values())
-    least = {name: math.ceil(LEAST * n) for name, n in uniform.items()}
-    stay = max(n_links - int(turnover * n_links), sum(least.values()))
     scores = []
     for name, saliency in saliencies.items():
-        kept = saliency.argsort(descending=True, stable=True)[: least[name]]
+        kept = saliency.argsort(descending=True, stable=True)[: math.ceil(LEAST * uniform[name])]
         scores.append(saliency.double().index_fill(0, kept, torch.inf))
     owner = torch.cat([torch.full_like(score, n) for n, score in enumerate(scores)])
-    best = torch.cat(scores).argsort(descending=True, stable=True)[:stay]
+    best = torch.cat(scores).argsort(descending=True, stable=True)[: sum(uniform.values())]
     counts = owner[best].long().bincount(minlength=len(scores)).tolist()
-    return _whole(_in_proportion(dict(zip(saliencies, counts, strict=True)), float(n_links), sizes))
-
-
-def _whole(links: Mapping[str, float]) -> dict[str, int]:
-    """Whole numbers of the same sum: the largest fractions are rounded up."""
-    counts = {name: math.floor(n) for name, n in links.items()}
-    by_fraction = sorted(links, key=lambda name: counts[name] - links[name])
-    for name in by_fraction[: round(sum(links.values())) - sum(counts.values())]:
-        counts[name] += 1
-    return counts
+    return dict(zip(saliencies, counts, strict=True))
