@@ -174,19 +174,17 @@ def test_scores_and_translations_as_the_recipe_of_the_run_says(
     recipe = tmp_path / "run" / "recipe.yaml"
     text = recipe.read_text().replace("target_lang: de", "target_lang: zh")
     recipe.write_text(text.replace("beams: 1", "beams: 3").replace("penalty: 1.0", "penalty: -9.0"))
-    lines = (folder / "x.en").read_text().split("\n")[:30]
-    (tmp_path / "x").write_text("\n".join(lines))
+    (tmp_path / "x").write_text("\n".join((folder / "x.en").read_text().split("\n")[:30]))
     text = ("evaluate", tmp_path / "run", tmp_path / "x", tmp_path / "x")
-    status, scores, _ = command(*text)
-    assert status == 0
+    scores = command(*text)[1]
     assert "tok:zh" in scores
     assert scores == command(*text, "--beams", 3, "--length-penalty", -9, "--target-lang", "zh")[1]
     assert scores != command(*text, "--beams", 1)[1]
     assert scores != command(*text, "--length-penalty", 0)[1]
     assert "tok:13a" in command(*text, "--target-lang", "de")[1]
     assert scores == command("evaluate", tmp_path / "run" / "model", *text[2:])[1]
-    model = shutil.copytree(tmp_path / "run" / "model", tmp_path / "model")
-    assert "tok:13a" in command("evaluate", model, *text[2:])[1]
+    shutil.copytree(tmp_path / "run" / "model", tmp_path / "copy")
+    assert "tok:13a" in command("evaluate", tmp_path / "copy", *text[2:])[1]
     text = ("translate", tmp_path / "run", tmp_path / "x")
     assert command(*text)[1] == command(*text, "--beams", 3, "--length-penalty", -9)[1]
     assert command(*text)[1] != command(*text, "--beams", 1)[1]
