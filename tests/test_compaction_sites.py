@@ -26,6 +26,14 @@ class FeedForward(nn.Module):
         return self.fc2(x if self.between is None else self.between(x))
 
 
+class Skipping(nn.Sequential):
+    """Hidden neurons that carry the inputs, too."""
+
+    def forward(self, x):
+        first, activation, second = self
+        return second(activation(first(x)) + x)
+
+
 class Gated(nn.Module):
     def __init__(self):
         super().__init__()
@@ -224,6 +232,16 @@ def test_a_layer_used_twice_in_a_row_keeps_its_neurons():
     compact(model)
     assert all(torch.equal(x.mask, before[name]) for name, x in sparse_layers(model).items())
     torch.testing.assert_close(model(x), y)
+
+
+def test_a_sequence_with_a_forward_of_its_own_keeps_its_neurons():
+    model = sparse(Skipping(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)))
+    set_weight(model[0], [[0] * 4, *torch.eye(4).tolist()[1:]])
+    x = torch.randn(5, 4)
+    before = model(x)
+    assert set(reasons(model)) == {"0", "2"}
+    assert hidden_groups(model) == []
+    torch.testing.assert_close(model(x), before)
 
 
 def test_neurons_of_a_shared_layer_are_in_no_group():

@@ -128,9 +128,12 @@ def chain(sequence: nn.Sequential) -> list[tuple[str, list[nn.Module], str]]:
     """Consecutive sparse layers of a plain multilayer perceptron.
 
     Returns:
-        Name of a sparse layer, the elementwise modules behind it, and name of the next one.
+        Name of a sparse layer, the elementwise modules behind it, and name of the next one; none
+        where a class has a forward of its own, which may do more than one after the other.
     """
     links: list[tuple[str, list[nn.Module], str]] = []
+    if type(sequence).forward is not nn.Sequential.forward:
+        return links
     before: str | None = None
     between: list[nn.Module] = []
     for name, module in sequence.named_children():
