@@ -24,7 +24,8 @@ class RunData:
         name: The folder's name.
         path: The folder.
         recipe: The resolved recipe; ``recipe_text`` as it was written.
-        environment: Versions, machine and command.
+        environment: Versions, machine and command of the last part of the run.
+        earlier: Likewise of the parts before it that ran on something else.
         patching: Which layers are sparse and why, as text.
         metrics: Lines of the training log, by step.
         updates: Topology updates, a line for each layer, by step.
@@ -48,6 +49,7 @@ class RunData:
     recipe: Mapping[str, Any]
     recipe_text: str
     environment: Mapping[str, Any]
+    earlier: list[Mapping[str, Any]]
     patching: str
     metrics: list[Row]
     updates: list[Row]
@@ -99,6 +101,8 @@ def read_run(folder: str | Path) -> RunData:
     """
     path, gaps = _checked(Path(folder)), list[str]()
     recipe = read_yaml(path / "recipe.yaml", gaps)
+    environment = read_json(path / "environment.json", gaps)
+    earlier = environment.pop("earlier", None)
     results = read_json(path / "bleu.json", gaps) if (path / "bleu.json").exists() else {}
     finished, dense = bool(results), mapping(recipe, "sparsity").get("method") == "dense"
     updates = _log(path, "topology.jsonl", gaps)
@@ -111,7 +115,8 @@ def read_run(folder: str | Path) -> RunData:
         path=path,
         recipe=recipe,
         recipe_text=read_text(path / "recipe.yaml"),
-        environment=read_json(path / "environment.json", gaps),
+        environment=environment,
+        earlier=[x for x in earlier if isinstance(x, dict)] if isinstance(earlier, list) else [],
         patching=read_text(path / "patching.txt"),
         metrics=_metrics(path, gaps),
         updates=updates,

@@ -15,8 +15,8 @@ def made_up_run(**known):
     """A run of which nothing is known but what is given."""
     nothing = {
         "name": "made up", "path": Path("made_up"), "recipe": {}, "recipe_text": "",
-        "environment": {}, "patching": "", "metrics": [], "updates": [], "scores": {},
-        "training_seconds": None, "sizes": {}, "translations": {}, "groups": None,
+        "environment": {}, "earlier": [], "patching": "", "metrics": [], "updates": [],
+        "scores": {}, "training_seconds": None, "sizes": {}, "translations": {}, "groups": None,
         "snapshots": None, "steps": [], "final": None, "final_source": "", "finished": False,
         "dense": False, "gaps": [],
     }  # fmt: skip

@@ -234,6 +234,21 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
     assert "<h1>a/run</h1>" in text
 
 
+def test_machines_of_a_resumed_run_stand_side_by_side(tmp_path):
+    run = write_dense_run(tmp_path / "run")
+    parts = [{"processor": name, "gpu": None, "threads": n} for n, name in enumerate("abc")]
+    record = parts[2] | {"earlier": [*parts[:2], "damaged"]}
+    (run / "environment.json").write_text(json.dumps(record))
+    text = write_report(run).read_text(encoding="utf-8")
+    rows = re.findall(r'<th scope="row">(processor|gpu|threads)</th>(.*)</tr>', text)
+    assert {name: re.findall("<code>(.*?)</code>", cells) for name, cells in rows} == {
+        "processor": ["c", "b", "a"], "gpu": ["none"] * 3, "threads": ["2", "1", "0"],
+    }  # fmt: skip
+    assert "None" not in " ".join(Page(text).words)
+    (run / "environment.json").write_text(json.dumps(parts[0] | {"earlier": None}))
+    assert "resumed, the last one" not in write_report(run).read_text(encoding="utf-8")
+
+
 def test_only_runs_of_the_same_layers_share_links(tmp_path):
     runs = [write_run(tmp_path / name) for name in ("one", "two", "three")]
     network = {"layers": {"fc": [1, 1]}, "groups": []}
