@@ -48,6 +48,11 @@ TASKS = (
 )  # fmt: skip
 
 
+def sparsity_of(method: str) -> float:
+    """Share of inactive links at which the paper has a method."""
+    return 0.0 if method == "dense" else SPARSITY
+
+
 def paper_task(recipe: Recipe) -> PaperTask | None:
     """The paper's task that a recipe has the data of; None if there is none.
 

@@ -121,7 +121,7 @@ def findings(comparison: Comparison, baseline: str) -> Findings:
             if found is not None:
                 p_values |= {f"{score}/{test_set}": p for score, p in found[0].items()}
                 signatures.setdefault("paired_bootstrap", {}).update(dict.fromkeys(found[1]))
-        known = task.bleu if task and sparsity in (0.0, paper.SPARSITY) else {}
+        known = task.bleu if task and sparsity == paper.sparsity_of(method) else {}
         values, differences = _estimates(runs), _differences(pairs)
         rows.append(Row(method, sparsity, runs, values, differences, p_values, known.get(method)))
         for name, text in ((n, t) for run in runs for n, t in run.signatures.items()):
