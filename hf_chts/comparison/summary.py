@@ -148,10 +148,10 @@ def _flat(settings: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, A
 
 def _machines(runs: Iterable[RunResult]) -> list[str]:
     """Machine and versions, once for all runs that share them, which are named if others do not."""
-    known: dict[str, list[str]] = {}
+    known: dict[str, dict[str, None]] = {}
     for run in (run for run in runs if run.environment):
         for part in (*run.environment.get("earlier", ()), run.environment):
-            known.setdefault(_machine(part), []).append(run.cell.name)
+            known.setdefault(_machine(part), {})[run.cell.name] = None
     if len(known) == 1:
         return [f"machine: {text}" for text in known]
     return [f"machine of {', '.join(names)}: {text}" for text, names in known.items()]

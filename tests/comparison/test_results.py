@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from made_up_comparison import write_begun, write_comparison, write_done, write_failed
+from made_up_comparison import MACHINE, write_begun, write_comparison, write_done, write_failed
 
 from hf_chts.comparison.grid import Cell
 from hf_chts.comparison.results import RunResult, read_comparison
+from hf_chts.comparison.summary import summarise
 
 
 @pytest.fixture
@@ -103,3 +104,19 @@ def test_the_last_translation_counts_with_or_without_its_line_feed(tmp_path, tex
     (tmp_path / "translations").mkdir()
     (tmp_path / "translations" / "t.txt").write_text(text)
     assert RunResult(Cell("dense", 0.0, 1), tmp_path, "done").translations("t") == lines
+
+
+def test_a_machine_names_each_of_its_runs_once(folder) -> None:
+    """A run that was resumed elsewhere and back, and with another version of a package."""
+    moved, whole = write_comparison(folder, ["dense", "chts"], seeds=[1])
+    write_done(folder, whole)
+    parts = [MACHINE, MACHINE | {"processor": "Slide rule"}, MACHINE | {"python": "3.14"}]
+    record = parts[2] | {"earlier": parts[:2]}
+    (write_done(folder, moved) / "environment.json").write_text(json.dumps(record))
+    summarise(folder, baseline="dense")
+    notes = json.loads((folder / "results.json").read_text(encoding="utf-8"))["notes"]
+    assert [note.partition(",")[0] for note in notes if "Slide" in note] == [
+        "machine of dense-1: Slide rule"
+    ]
+    (shared,) = [note for note in notes if "Abacus" in note]
+    assert shared.startswith("machine of dense-1, chts-0.9-1: Abacus")
