@@ -87,12 +87,12 @@ class TopologyMonitor(TrainerCallback):
             measure_every: Optimizer steps between those; None to take them with the snapshots.
 
         Raises:
-            ValueError: If an interval is below 1, a measure is not known, or ``measure_every`` is
-                given without measures.
+            ValueError: If an interval is no integer of at least 1, a measure is not known, or
+                ``measure_every`` is given without measures.
         """
         for name, every in (("snapshot_every", snapshot_every), ("measure_every", measure_every)):
-            if every is not None and every < 1:
-                raise ValueError(f"{name} counts optimizer steps, at least 1; got {every}")
+            if every is not None and (type(every) is not int or every < 1):
+                raise ValueError(f"{name} counts optimizer steps, at least 1; got {every!r}")
         if measure_every is not None and not measures:
             raise ValueError("measure_every needs measures: name some, or leave it out")
         self.folder = None if folder is None else Path(folder)
@@ -217,6 +217,8 @@ def _known(measures: Sequence[str]) -> list[Measure]:
         return []
     from hf_chts.analysis.measures import MEASURES  # needs the packages of the extra "analysis"
 
+    if isinstance(measures, str):
+        raise ValueError(f"measures takes a list of names; got {measures!r}")
     if unknown := sorted(set(measures) - set(MEASURES)):
         raise ValueError(f"no measure is called {unknown[0]}; there are {', '.join(MEASURES)}")
     return [MEASURES[name] for name in dict.fromkeys(measures)]

@@ -13,6 +13,10 @@ from hf_chts.monitor import TopologyMonitor
     ("options", "message"),
     [
         ({"snapshot_every": 0}, "snapshot_every counts optimizer steps, at least 1; got 0"),
+        ({"snapshot_every": "5"}, "snapshot_every counts .* got '5'"),
+        ({"snapshot_every": 2.5}, r"snapshot_every counts .* got 2\.5"),
+        ({"snapshot_every": True}, "snapshot_every counts .* got True"),
+        ({"measures": "clustering"}, "measures takes a list of names; got 'clustering'"),
         ({"measures": ["clustering"], "measure_every": -1}, "measure_every counts .* got -1"),
         ({"measure_every": 5}, "measure_every needs measures"),
         ({"measures": ["beauty"]}, "no measure is called beauty; there are .*clustering"),
