@@ -145,6 +145,9 @@ def test_perceptrons_compute_the_same_and_come_to_rest(seed, density, bias):
     [
         (nn.Softmax(-1), "its activation mixes neurons"),
         (nn.GLU(), "its activation mixes neurons"),
+        (nn.LayerNorm(4, elementwise_affine=False), "its activation mixes neurons"),
+        (nn.Softmax(1), "its activation mixes neurons"),
+        (nn.BatchNorm1d(4, affine=False), "its activation mixes neurons"),
         (nn.PReLU(4), "its activation has weights"),
         (None, "its activation was not found"),
     ],
