@@ -51,6 +51,13 @@ def test_error_bars_are_standard_errors() -> None:
     np.testing.assert_allclose(np.ptp(segment[:, 1]), 2 * value.standard_error)
 
 
+def test_the_band_of_a_level_is_one_standard_error_either_way() -> None:
+    row = a_row("dense", 0.0)
+    (band,) = bleu_by_sparsity([row], ["test2016"]).axes[0].patches
+    error = row.values["bleu/test2016"].standard_error
+    np.testing.assert_allclose(band.get_height(), 2 * error)
+
+
 def test_one_sparsity_names_its_methods_below() -> None:
     rows = made_up_rows(sparsities=(0.9,))
     figure = bleu_by_sparsity(rows, SETS)

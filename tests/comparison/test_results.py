@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from made_up_comparison import MACHINE, write_begun, write_comparison, write_done, write_failed
 
 from hf_chts.comparison.grid import Cell
@@ -54,6 +55,21 @@ def test_what_a_finished_run_measured(folder) -> None:
     assert run.signatures["bleu"] == scores["bleu"]["signature"]
     assert "its model was not measured" in run.reason
     assert len(run.translations("test2016")) == 120
+
+
+def test_the_lowest_loss_is_one_at_the_final_density(folder) -> None:
+    """The density falls until step 15; a loss from before belongs to a denser model."""
+    (cell,) = write_comparison(folder, ["chts"], seeds=[1])
+    path = write_done(folder, cell)
+    recipe = yaml.safe_load((path / "recipe.yaml").read_text())
+    recipe["sparsity"] = {"method": "chtss", "update_interval": 5, "stop_fraction": 0.75}
+    (path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    losses = {10: 1.0, 15: 2.0, 20: 2.2}
+    rows = [json.dumps({"step": step, "eval_loss": loss}) + "\n" for step, loss in losses.items()]
+    (path / "metrics.jsonl").write_text("".join(rows))
+    run = read_comparison(folder).runs[cell]
+    assert run.measures["validation_loss"] == 2.0
+    assert run.losses == list(losses.items())
 
 
 def test_a_loss_that_is_not_finite_is_none(folder) -> None:
