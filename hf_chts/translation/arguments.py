@@ -52,7 +52,8 @@ def training_arguments(recipe: Recipe) -> Any:
         save_steps=training.evaluate_every,
         save_total_limit=max(2, training.average_last),
         load_best_model_at_end=not averages,
-        metric_for_best_model="eval_bleu" if by_bleu else "eval_loss",
+        # without one no checkpoint is the best, which would be kept in place of one of the last
+        metric_for_best_model=None if averages else "eval_bleu" if by_bleu else "eval_loss",
         greater_is_better=by_bleu,
         logging_steps=_log_every(training.evaluate_every),
         seed=training.seed,
