@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -64,6 +65,17 @@ def training_arguments(recipe: Recipe) -> Any:
     )
     _refuse_reports(args.report_to)
     return args
+
+
+def tell_long_warmup(recipe: Recipe) -> None:
+    """Warn where training ends before the learning rate has reached its peak."""
+    warmup, steps = recipe.training.warmup_steps, recipe.training.max_steps
+    if warmup > steps:
+        warnings.warn(
+            f"training.warmup_steps={warmup} goes beyond max_steps={steps}: the learning rate ends "
+            f"at {steps / warmup:.0%} of its peak; lower warmup_steps, or train for longer",
+            stacklevel=3,
+        )
 
 
 def _refuse_reports(names: list[str]) -> None:

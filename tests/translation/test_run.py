@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -209,6 +211,22 @@ def test_what_is_wrong_is_told_before_anything_is_written(recipe, folder, tmp_pa
         with pytest.raises((ValueError, OSError), match=message):
             run.train(wrong, tmp_path / "run")
         assert not (tmp_path / "run").exists(), message
+
+
+def test_what_nobody_means_is_told_once(recipe, tmp_path) -> None:
+    training = replace(recipe.training, max_steps=4, warmup_steps=16, average_last=0)
+    sparsity = replace(recipe.sparsity, update_interval=100)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")  # as on the command line
+        run.train(replace(recipe, training=training, sparsity=sparsity), tmp_path / "run")
+    texts = [str(each.message) for each in told if each.category is UserWarning]
+    assert len([text for text in texts if "no link would change in 4 steps" in text]) == 1
+    warmup = "training.warmup_steps=16 goes beyond max_steps=4: .* ends at 25% of its peak; lower"
+    assert len([text for text in texts if re.match(warmup, text)]) == 1
+    at_the_end = replace(recipe.training, warmup_steps=recipe.training.max_steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        arguments.tell_long_warmup(replace(recipe, training=at_the_end))
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
