@@ -82,6 +82,22 @@ def test_order_is_kept_and_blank_lines_stay_empty(monkeypatch, beams: int) -> No
         assert out[line] == tokenizers().decode(alone)[0] != ""
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_translation_is_one_line(seed) -> None:
+    """Pairs of .jsonl and of data sets may hold line ends, and models learn to write them."""
+    tokenizer = train_tokenizer(["a\n\r"] * 3, 20)
+    torch.manual_seed(seed)
+    config = MarianConfig(vocab_size=len(tokenizer), init_std=1.0, **SMALL)
+    model = MarianMTModel(config).eval()
+    pair = TokenizerPair(tokenizer, tokenizer)
+    ids = torch.tensor(pair.source_ids(["\n a"]))
+    limit = int(1.5 * ids.shape[1]) + 10
+    raw = pair.decode(model.generate(input_ids=ids, num_beams=1, max_new_tokens=limit))[0]
+    assert {"\n", "\r"} & set(raw)
+    made = translate(model, pair, ["\n a"], beams=1)[0]
+    assert made == raw.replace("\n", " ").replace("\r", " ")
+
+
 def test_token_budget_and_length_limit(monkeypatch) -> None:
     model = marian().eval()
     calls = spy(monkeypatch, model)
