@@ -213,6 +213,34 @@ def test_what_is_wrong_is_told_before_anything_is_written(recipe, folder, tmp_pa
         assert not (tmp_path / "run").exists(), message
 
 
+@pytest.mark.parametrize("token", ["pad_token", "eos_token"])
+def test_a_tokenizer_without_padding_or_end_is_refused(recipe, tmp_path, token) -> None:
+    tokenizer = train_tokenizer(["a man sits"] * 3, 40)
+    setattr(tokenizer, token, None)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    section = replace(recipe.tokenizer, pretrained=str(tmp_path / "tokenizer"))
+    with pytest.raises(ValueError, match=f"a new model takes a tokenizer with a {token}, and"):
+        run.train(replace(recipe, tokenizer=section), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_trainer_gets_every_number_of_the_recipe(recipe) -> None:
+    numbers = {
+        "max_steps": 18, "accumulation": 3, "learning_rate": 0.2, "warmup_steps": 5, "epsilon": 0.1,
+        "weight_decay": 0.03, "clip": 0.7, "seed": 9, "evaluate_every": 6, "betas": (0.8, 0.95),
+    }  # fmt: skip
+    args = arguments.training_arguments(
+        replace(recipe, training=replace(recipe.training, **numbers))
+    )
+    found = (
+        args.max_steps, args.gradient_accumulation_steps, args.learning_rate, args.warmup_steps,
+        args.adam_epsilon, args.weight_decay, args.max_grad_norm, args.seed, args.eval_steps,
+        (args.adam_beta1, args.adam_beta2),
+    )  # fmt: skip
+    assert found == tuple(numbers.values())
+    assert args.save_steps == args.eval_steps
+
+
 def test_what_nobody_means_is_told_once(recipe, tmp_path) -> None:
     training = replace(recipe.training, max_steps=4, warmup_steps=16, average_last=0)
     sparsity = replace(recipe.sparsity, update_interval=100)
