@@ -18,7 +18,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import hf_chts
 from hf_chts.translation import arguments, run
-from hf_chts.translation.data import DataSource
+from hf_chts.translation.data import DataSource, load_pairs
+from hf_chts.translation.encode import encode
 from hf_chts.translation.recipe import load_recipe
 from hf_chts.translation.sections import ModelSection
 from hf_chts.translation.tokenizer import train_tokenizer
@@ -239,6 +240,21 @@ def test_the_trainer_gets_every_number_of_the_recipe(recipe) -> None:
     )  # fmt: skip
     assert found == tuple(numbers.values())
     assert args.save_steps == args.eval_steps
+
+
+def test_validation_loss_by_hand(chts, recipe) -> None:
+    """The mean over all tokens of all pairs, without smoothing, dropout or padding."""
+    rows = [json.loads(line) for line in lines(chts[0] / "metrics.jsonl")]
+    model, tokenizers = run.load_model(chts[0])
+    pairs = encode(load_pairs(recipe.data.validation), tokenizers, recipe.data.max_length)
+    total, count = 0.0, 0
+    for pair in pairs:
+        ids, labels = (torch.tensor([pair[key]]) for key in ("input_ids", "labels"))
+        logits = model(input_ids=ids, labels=labels).logits[0].double()
+        losses = torch.nn.functional.cross_entropy(logits, labels[0], reduction="none")
+        total, count = total + float(losses.detach().sum()), count + losses.numel()
+    best = min(row["eval_loss"] for row in rows if "eval_loss" in row)
+    assert best == pytest.approx(total / count, rel=1e-5)
 
 
 def test_what_nobody_means_is_told_once(recipe, tmp_path) -> None:
