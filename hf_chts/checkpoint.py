@@ -185,13 +185,15 @@ def save_pretrained(
             layers at 90% sparsity then take a tenth of their dense float32 bytes.
 
     Raises:
-        ValueError: If the model has no sparse layer.
+        ValueError: If the model has no sparse layer, or the type is no floating-point one.
     """
     layers = sparse_layers(model)
     if not layers:
         raise ValueError("the model has no sparse layer: use model.save_pretrained")
     state = model.state_dict()
     if values_dtype is not None:
+        if not values_dtype.is_floating_point:
+            raise ValueError(f"values_dtype must be a floating-point type; got {values_dtype}")
         for name in layers:
             state[f"{name}.values"] = state[f"{name}.values"].to(values_dtype)
     model.save_pretrained(directory, state_dict=state)

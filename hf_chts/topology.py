@@ -181,7 +181,7 @@ class Topology:
         """Go on with what :meth:`state_dict` has returned.
 
         Raises:
-            ValueError: If it belongs to other layers, or does not fit these.
+            ValueError: If it belongs to other layers, does not fit these, or lacks some of them.
         """
         recall(self.layers, state)
 

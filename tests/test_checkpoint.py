@@ -162,6 +162,12 @@ def test_sparse_layers_take_a_fraction_of_their_dense_bytes(values_dtype, most, 
         assert torch.equal(layer.values, want.to(values_dtype or torch.float32).float())
 
 
+def test_weights_are_not_saved_as_integers(marian, tmp_path):
+    with pytest.raises(ValueError, match=r"a floating-point type; got torch\.int8"):
+        hf_chts.save_pretrained(marian[0], tmp_path / "model", values_dtype=torch.int8)
+    assert not (tmp_path / "model").exists()
+
+
 def _swap(tensor):
     tensor[:2] = tensor[:2].flip(0)
 

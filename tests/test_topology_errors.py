@@ -151,3 +151,21 @@ def test_links_that_will_never_change_are_told() -> None:
         at_rest = SparsityConfig(method="chts", stop_fraction=0.0)
         Topology(model, optimizer, total_steps=99, config=at_rest)
         Topology(model, optimizer, total_steps=99, config=SparsityConfig(method="static"))
+
+
+@pytest.mark.parametrize("lost", ["explored", "past_positions", ""])
+def test_a_memory_that_lacks_what_layers_keep_is_refused(lost) -> None:
+    """ITOP would start anew, and historical weights end, without a word."""
+    loop = Loop(method="set", historical_weights=2.0)
+    for _ in range(4):
+        loop.go()
+    whole = loop.topology.state_dict()
+    part = {key: x for key, x in whole.items() if lost and key != f"2.{lost}"}
+    if lost == "past_positions":
+        del part["2.past_values"]
+    with pytest.raises(ValueError, match=rf"memory lacks [02]\.{lost}.*: give what state_dict\(\)"):
+        loop.topology.load_state_dict(part)
+    after = loop.topology.state_dict()
+    assert after.keys() == whole.keys()
+    assert all(torch.equal(after[key], whole[key]) for key in whole)
+    loop.topology.load_state_dict(whole)

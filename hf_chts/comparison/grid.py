@@ -13,6 +13,7 @@ from hf_chts.comparison.baselines import narrow_dense, shallow_decoder
 from hf_chts.config import from_mapping
 from hf_chts.engine.budget import refuse_standstill
 from hf_chts.patching import plan
+from hf_chts.translation.arguments import tell_long_warmup
 from hf_chts.translation.averaging import refuse_moving_links
 from hf_chts.translation.model import empty_model
 from hf_chts.translation.recipe import Recipe, merged
@@ -125,6 +126,7 @@ def recipes_for(recipe: Recipe, grid: Sequence[Cell], settings: Settings) -> dic
                 made[key] = recipe_for(recipe, cell, settings)
                 refuse_moving_links(made[key])
                 refuse_standstill(made[key].sparsity, made[key].training.max_steps)
+                tell_long_warmup(made[key])
                 plan(empty_model(made[key]), made[key].sparsity)
             except ValueError as error:
                 raise ValueError(f"row {cell.method}: {error}") from None

@@ -59,10 +59,15 @@ def density_settles(config: SparsityConfig, total_steps: int) -> int:
     return last_update(config, total_steps) if _falls(resolve(config)) else 0
 
 
-def refuse_standstill(config: SparsityConfig, total_steps: int) -> None:
+def refuse_standstill(config: SparsityConfig, total_steps: int, *, tell: bool = True) -> None:
     """Refuse a training too short for a topology update, where the density is to fall.
 
     Where the density stays, this warns: nobody chooses a method for links that never change.
+
+    Args:
+        config: The configuration; its open fields follow from its method.
+        total_steps: Optimizer steps of the whole training.
+        tell: Whether to warn; not where :class:`hf_chts.Topology`, which does so, is to follow.
 
     Raises:
         ValueError: Naming the settings that decide.
@@ -80,7 +85,7 @@ def refuse_standstill(config: SparsityConfig, total_steps: int) -> None:
             f"{told}, so that the density would stay at {start:.4g} in place of {end:.4g}: lower "
             "update_interval, or train for longer"
         )
-    if config.stop_fraction > 0:
+    if tell and config.stop_fraction > 0:
         warnings.warn(f"{told}; lower update_interval, or take method 'static'", stacklevel=3)
 
 

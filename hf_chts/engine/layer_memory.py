@@ -83,7 +83,7 @@ def recall(layers: Mapping[str, SparseLinear], found: Mapping[str, Tensor]) -> N
     """Give layers back what :func:`memories` found.
 
     Raises:
-        ValueError: If it belongs to other layers, or does not fit these.
+        ValueError: If it belongs to other layers, does not fit these, or lacks what they keep.
     """
     for key, tensor in found.items():
         name, _, kind = key.rpartition(".")
@@ -93,6 +93,12 @@ def recall(layers: Mapping[str, SparseLinear], found: Mapping[str, Tensor]) -> N
         wrong = _what_is_wrong(layers[name], kind, tensor, beside)
         if wrong:
             raise ValueError(f"the topology's memory of {name} is damaged: {kind} {wrong}")
+    counted = (f"{n}.{k}" for n, x in layers.items() for k in KEPT if getattr(x, k) is not None)
+    if lost := sorted(set(counted) - found.keys()):
+        raise ValueError(
+            f"the topology's memory lacks {lost[0]}: give what state_dict() returned for a model "
+            "with the same sparse layers and configuration"
+        )
     for name, layer in layers.items():
         layer.resting = f"{name}.resting" in found
         for kind in KEPT:

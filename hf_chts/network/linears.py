@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 from transformers.pytorch_utils import Conv1D
 
 from hf_chts.config import SparsityConfig
@@ -52,10 +53,17 @@ class Finding:
         return linear_shape(self.module)
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is one of ``LINEAR_CLASSES``, also with parametrizations of torch's."""
+    kind = type(module)
+    return (kind.__base__ if is_parametrized(module) else kind) in LINEAR_CLASSES
+
+
 def linear_shape(module: nn.Module) -> tuple[int, int]:
-    """(out_features, in_features) of an ``nn.Linear`` or ``Conv1D``, which keeps them swapped."""
-    rows, columns = module.weight.shape
-    return (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
+    """(out_features, in_features) of an ``nn.Linear`` or ``Conv1D``."""
+    # a weight that is computed is not looked at: spectral_norm changes when it is
+    names = ("nf", "nx") if isinstance(module, Conv1D) else ("out_features", "in_features")
+    return getattr(module, names[0]), getattr(module, names[1])
 
 
 def find_linears(
@@ -103,7 +111,7 @@ def family(name: str) -> str:
 def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        if type(module) in LINEAR_CLASSES and name:
+        if is_linear(module) and name:
             names.setdefault(module, []).append(name)
     return names
 
@@ -126,10 +134,12 @@ def _why_dense(
     shared: set[int],
 ) -> str | None:
     tied = {key.rpartition(".")[0] for key in _tied_names(model)}
-    if id(module.weight) in shared or tied & set(names):
+    if tied & set(names):
         return "tied weights"
-    if not isinstance(module.weight, nn.Parameter):
-        return "its weight is computed from others"  # torch's old weight_norm, torch's pruning
+    if is_parametrized(module) or not isinstance(module.weight, nn.Parameter):  # torch's pruning
+        return "its weights are computed from others"
+    if id(module.weight) in shared:
+        return "tied weights"
     if _any_match(exclude, names):
         return "excluded"
     if include and not _any_match(include, names):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -52,7 +53,8 @@ def training_arguments(recipe: Recipe) -> Any:
         save_steps=training.evaluate_every,
         save_total_limit=max(2, training.average_last),
         load_best_model_at_end=not averages,
-        metric_for_best_model="eval_bleu" if by_bleu else "eval_loss",
+        # without one no checkpoint is the best, which would be kept in place of one of the last
+        metric_for_best_model=None if averages else "eval_bleu" if by_bleu else "eval_loss",
         greater_is_better=by_bleu,
         logging_steps=_log_every(training.evaluate_every),
         seed=training.seed,
@@ -63,6 +65,17 @@ def training_arguments(recipe: Recipe) -> Any:
     )
     _refuse_reports(args.report_to)
     return args
+
+
+def tell_long_warmup(recipe: Recipe) -> None:
+    """Warn where training ends before the learning rate has reached its peak."""
+    warmup, steps = recipe.training.warmup_steps, recipe.training.max_steps
+    if warmup > steps:
+        warnings.warn(
+            f"training.warmup_steps={warmup} goes beyond max_steps={steps}: the learning rate ends "
+            f"at {steps / warmup:.0%} of its peak; lower warmup_steps, or train for longer",
+            stacklevel=3,
+        )
 
 
 def _refuse_reports(names: list[str]) -> None:

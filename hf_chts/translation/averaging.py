@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from hf_chts.engine.budget import last_update
 from hf_chts.safe_saving import checkpoints, refuse_damaged
@@ -38,12 +39,15 @@ def average_checkpoints(model: Any, folder: Path, count: int) -> None:
     """Put the mean of the last ``count`` checkpoints into the model; they share one topology.
 
     Raises:
-        ValueError: If one of them is damaged.
+        ValueError: If there are fewer, one of them is damaged, or they have different links.
     """
     paths = list(checkpoints(folder).values())[-count:]
+    if len(paths) < count:
+        raise ValueError(f"the last {count} checkpoints of {folder}: there are {len(paths)}")
     for path in paths:
         refuse_damaged(path)
     states = [load_file(path / "model.safetensors") for path in paths]
+    _refuse_other_links(paths, states)
     mean = {}
     for key, last in states[-1].items():
         if last.is_floating_point():
@@ -52,3 +56,14 @@ def average_checkpoints(model: Any, folder: Path, count: int) -> None:
         else:
             mean[key] = last
     model.load_state_dict(mean, strict=False)
+
+
+def _refuse_other_links(paths: list[Path], states: list[dict[str, Tensor]]) -> None:
+    last = states[-1]
+    indices = [key for key, tensor in last.items() if not tensor.is_floating_point()]
+    for path, state in zip(paths, states, strict=True):
+        if not all(torch.equal(state[key], last[key]) for key in indices):
+            raise ValueError(
+                f"the links in {path} are not those in {paths[-1].name}: an average would pair "
+                "weights of different links; average fewer checkpoints"
+            )

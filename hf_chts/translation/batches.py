@@ -130,7 +130,8 @@ class Collator:
         """The collator of a model and its :class:`~hf_chts.translation.tokenizer.TokenizerPair`.
 
         Raises:
-            ValueError: If the model's configuration has no ``decoder_start_token_id``.
+            ValueError: If the model's configuration has no ``decoder_start_token_id``, or a
+                tokenizer no padding.
         """
         start = model.config.decoder_start_token_id
         if start is None:
@@ -139,6 +140,8 @@ class Collator:
                 "mBART: the id of the target language's code)"
             )
         source, target = tokenizers.source.pad_token_id, tokenizers.target.pad_token_id
+        if source is None or target is None:
+            raise ValueError("the tokenizer has no pad_token; set it to that of the model")
         return cls(source, target, start, pad_to_multiple_of)
 
     def __call__(self, pairs: Sequence[dict[str, list[int]]]) -> dict[str, Int[Tensor, "b n"]]:

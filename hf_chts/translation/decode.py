@@ -52,7 +52,7 @@ def translate(
             and get all translations, the same as one process makes.
 
     Returns:
-        One translation a sentence.
+        One translation a sentence, each on one line.
 
     Raises:
         ValueError: If ``beams``, ``max_tokens`` or ``max_length`` is below 1.
@@ -78,7 +78,7 @@ def translate(
         for batch in batches:
             rows = [ids[line] for line in order[batch]]
             outputs = _generate(model, rows, tokenizers.source.pad_token_id, search)
-            made.update(zip(order[batch], tokenizers.decode(outputs), strict=True))
+            made.update(zip(order[batch], map(_one_line, tokenizers.decode(outputs)), strict=True))
             bar.advance(task, len(rows))
     for other in gather_over_ranks(made) if shared else ():
         made.update(other)
@@ -102,6 +102,11 @@ def _generate(model: Any, rows: list[list[int]], pad_id: int, search: dict[str, 
         max_length=None,  # a model's own limit stands back
         **search,
     )
+
+
+def _one_line(text: str) -> str:
+    """A translation for a file of lines, whatever ends of lines a model has learnt to write."""
+    return text.replace("\n", " ").replace("\r", " ")
 
 
 def _suppressed(settings: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def make_model(recipe: Recipe, tokenizers: TokenizerPair) -> Any:
     original Transformer), scaled by ``model.init_scale``.
 
     Raises:
-        ValueError: As :func:`empty_model`.
+        ValueError: As :func:`empty_model`, and if a new model's tokenizer has no padding or no end.
     """
     section = recipe.model
     if section.pretrained is not None:
@@ -182,6 +182,12 @@ def _told(recipe: Recipe, error: Exception) -> str:
 def _with_tokens(config: Any, tokenizers: TokenizerPair) -> Any:
     """The configuration with vocabulary and special tokens of the tokenizers."""
     target = tokenizers.target
+    for name in ("pad_token", "eos_token"):
+        if getattr(target, name) is None:
+            raise ValueError(
+                f"a new model takes a tokenizer with a {name}, and tokenizer.pretrained has none: "
+                "give it one and save it again, or have a tokenizer trained"
+            )
     config.vocab_size = len(tokenizers.source)
     config.pad_token_id = target.pad_token_id
     config.decoder_start_token_id = target.pad_token_id

@@ -19,7 +19,7 @@ from hf_chts.network.patch_report import PatchReport
 from hf_chts.patching import plan, sparsify
 from hf_chts.safe_saving import sweep, whole_folder, write_text
 from hf_chts.training.topology_log import LOG_FILE
-from hf_chts.translation.arguments import training_arguments
+from hf_chts.translation.arguments import tell_long_warmup, training_arguments
 from hf_chts.translation.averaging import average_checkpoints, refuse_moving_links
 from hf_chts.translation.batches import Collator
 from hf_chts.translation.bleu import Scores, score, scorers
@@ -84,7 +84,8 @@ def train(
         OSError: If a file cannot be read or written, for example on a full disk.
     """
     refuse_moving_links(recipe)
-    refuse_standstill(recipe.sparsity, recipe.training.max_steps)
+    refuse_standstill(recipe.sparsity, recipe.training.max_steps, tell=False)
+    tell_long_warmup(recipe)
     plan(empty_model(recipe), recipe.sparsity)
     scorers(recipe.data.target_lang)
     folder = RunFolder(Path(output))

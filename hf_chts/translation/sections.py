@@ -205,6 +205,8 @@ class EvaluationSection:
     def __post_init__(self) -> None:
         check_types(self)
         _at_least(self, 1, "beams", "batch_tokens")
+        if not math.isfinite(self.length_penalty):
+            raise ValueError(f"length_penalty must be finite; got {self.length_penalty}")
 
 
 def _at_least(section: Any, lowest: int, *names: str) -> None:

@@ -5,9 +5,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import register_parametrization
 from transformers.pytorch_utils import Conv1D
 
+from hf_chts import SparsityConfig, sparsify
 from hf_chts.network.linears import family, find_linears, linear_shape
+from hf_chts.network.patch_report import PatchReport
 
 
 class Attention(nn.Module):
@@ -175,10 +179,33 @@ def test_models_without_data_are_read_too():
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
-def test_layers_whose_weight_is_computed_stay_dense():
+def test_layers_whose_weights_are_computed_stay_dense():
     net = Net()
     prune.l1_unstructured(net.fc1, "weight", amount=0.5)
     nn.utils.weight_norm(net.layers[0].q_proj)
     why = reasons(net)
-    assert why["fc1"] == why["layers.0.q_proj"] == "its weight is computed from others"
+    assert why["fc1"] == why["layers.0.q_proj"] == "its weights are computed from others"
     assert why["layers.0.k_proj"] == "linear layer"
+
+
+@pytest.mark.parametrize("of", ["weight", "bias"])
+@pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
+def test_layers_with_parametrizations_stay_dense_and_are_listed(kind, of):
+    model = nn.ModuleDict({"fc": nn.Linear(6, 4), "with": kind(3, 5)})
+    register_parametrization(model["with"], of, nn.Identity())
+    why = reasons(model)
+    assert why == {"fc": "linear layer", "with": "its weights are computed from others"}
+    assert reasons(model, ["fc"])["with"] == "its weights are computed from others"
+    report = sparsify(model, SparsityConfig(method="static", sparsity=0.5))
+    size = (5, 3) if kind is nn.Linear else (3, 5)
+    for told in (report, PatchReport.of_sparse(model, report.config)):
+        (row,) = (row for row in told.rows if row.name == "with")
+        assert (row.sparse, row.out_features, row.in_features) == (False, *size)
+    assert "1 of 2 linear layers sparse" in str(report)
+
+
+def test_looking_for_layers_changes_no_spectral_norm():
+    model = nn.Sequential(nn.Linear(4, 4), spectral_norm(nn.Linear(4, 4)))
+    before = {key: x.clone() for key, x in model.state_dict().items()}
+    find_linears(model)
+    assert all(torch.equal(x, before[key]) for key, x in model.state_dict().items())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -208,6 +209,13 @@ def test_model_without_a_start_token() -> None:
     model = tiny(MBartConfig)
     with pytest.raises(ValueError, match="decoder_start_token_id is None; set it"):
         Collator.of(model, tokenizers())
+
+
+def test_tokenizer_without_padding() -> None:
+    pair = copy.deepcopy(tokenizers())
+    pair.source.pad_token = None
+    with pytest.raises(ValueError, match="the tokenizer has no pad_token; set it"):
+        Collator.of(tiny(MarianConfig), pair)
 
 
 @pytest.mark.skipif(not MULTI30K.is_dir(), reason="no shared/data/multi30k beside the project")

@@ -19,7 +19,8 @@ from transformers import (
 
 from hf_chts.translation.bleu import score
 from hf_chts.translation.data import load_files
-from hf_chts.translation.decode import translate
+from hf_chts.translation.decode import translate, translate_by
+from hf_chts.translation.sections import EvaluationSection
 from hf_chts.translation.tokenizer import TokenizerPair, train_tokenizer
 
 MULTI30K = Path(__file__).resolve().parents[3] / "shared" / "data" / "multi30k"
@@ -80,6 +81,37 @@ def test_order_is_kept_and_blank_lines_stay_empty(monkeypatch, beams: int) -> No
         model.eval()
         alone = model.generate(input_ids=ids, num_beams=beams, max_new_tokens=longest)
         assert out[line] == tokenizers().decode(alone)[0] != ""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_translation_is_one_line(seed) -> None:
+    """Pairs of .jsonl and of data sets may hold line ends, and models learn to write them."""
+    tokenizer = train_tokenizer(["a\n\r"] * 3, 20)
+    torch.manual_seed(seed)
+    config = MarianConfig(vocab_size=len(tokenizer), init_std=1.0, **SMALL)
+    model = MarianMTModel(config).eval()
+    pair = TokenizerPair(tokenizer, tokenizer)
+    ids = torch.tensor(pair.source_ids(["\n a"]))
+    limit = int(1.5 * ids.shape[1]) + 10
+    raw = pair.decode(model.generate(input_ids=ids, num_beams=1, max_new_tokens=limit))[0]
+    assert {"\n", "\r"} & set(raw)
+    made = translate(model, pair, ["\n a"], beams=1)[0]
+    assert made == raw.replace("\n", " ").replace("\r", " ")
+
+
+def test_a_recipe_says_how_to_search(monkeypatch) -> None:
+    model = marian().eval()
+    calls = spy(monkeypatch, model)
+    wanted = EvaluationSection(beams=3, length_penalty=0.4, batch_tokens=20)
+    translate_by(model, tokenizers(), SENTENCES * 2, wanted)
+    translate_by(model, tokenizers(), SENTENCES[:1], EvaluationSection(beams=1))
+    *beams, greedy = calls
+    assert len(beams) > 1
+    for call in beams:
+        assert (call["num_beams"], call["length_penalty"]) == (3, 0.4)
+        assert call["early_stopping"] is False  # until no open hypothesis can win
+        assert call["input_ids"].numel() <= 20
+    assert greedy["num_beams"] == 1
 
 
 def test_token_budget_and_length_limit(monkeypatch) -> None:

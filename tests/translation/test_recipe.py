@@ -90,6 +90,7 @@ def test_base_and_overrides(write) -> None:
         ("training.learning_rate=.nan", r"learning_rate must lie in \(0, inf\); got nan"),
         ("training.clip=.inf", "clip must be at least 0; got inf"),
         ("training.label_smoothing=1", r"label_smoothing must lie in \[0, 1\); got 1"),
+        ("evaluation.length_penalty=.nan", "evaluation.length_penalty must be finite; got nan"),
         ("training.average_last=1", "average_last takes 0, or at least 2"),
         ("training.average_last=2", "number of checkpoints, max_steps / evaluate_every = 1; got 2"),
         ("model.init_scale=0", "model.init_scale must be above 0; got 0"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import hf_chts
 from hf_chts.translation import arguments, run
-from hf_chts.translation.data import DataSource
+from hf_chts.translation.data import DataSource, load_pairs
+from hf_chts.translation.encode import encode
 from hf_chts.translation.recipe import load_recipe
 from hf_chts.translation.sections import ModelSection
 from hf_chts.translation.tokenizer import train_tokenizer
@@ -209,6 +212,65 @@ def test_what_is_wrong_is_told_before_anything_is_written(recipe, folder, tmp_pa
         with pytest.raises((ValueError, OSError), match=message):
             run.train(wrong, tmp_path / "run")
         assert not (tmp_path / "run").exists(), message
+
+
+@pytest.mark.parametrize("token", ["pad_token", "eos_token"])
+def test_a_tokenizer_without_padding_or_end_is_refused(recipe, tmp_path, token) -> None:
+    tokenizer = train_tokenizer(["a man sits"] * 3, 40)
+    setattr(tokenizer, token, None)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    section = replace(recipe.tokenizer, pretrained=str(tmp_path / "tokenizer"))
+    with pytest.raises(ValueError, match=f"a new model takes a tokenizer with a {token}, and"):
+        run.train(replace(recipe, tokenizer=section), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_trainer_gets_every_number_of_the_recipe(recipe) -> None:
+    numbers = {
+        "max_steps": 18, "accumulation": 3, "learning_rate": 0.2, "warmup_steps": 5, "epsilon": 0.1,
+        "weight_decay": 0.03, "clip": 0.7, "seed": 9, "evaluate_every": 6, "betas": (0.8, 0.95),
+    }  # fmt: skip
+    args = arguments.training_arguments(
+        replace(recipe, training=replace(recipe.training, **numbers))
+    )
+    found = (
+        args.max_steps, args.gradient_accumulation_steps, args.learning_rate, args.warmup_steps,
+        args.adam_epsilon, args.weight_decay, args.max_grad_norm, args.seed, args.eval_steps,
+        (args.adam_beta1, args.adam_beta2),
+    )  # fmt: skip
+    assert found == tuple(numbers.values())
+    assert args.save_steps == args.eval_steps
+
+
+def test_validation_loss_by_hand(chts, recipe) -> None:
+    """The mean over all tokens of all pairs, without smoothing, dropout or padding."""
+    rows = [json.loads(line) for line in lines(chts[0] / "metrics.jsonl")]
+    model, tokenizers = run.load_model(chts[0])
+    pairs = encode(load_pairs(recipe.data.validation), tokenizers, recipe.data.max_length)
+    total, count = 0.0, 0
+    for pair in pairs:
+        ids, labels = (torch.tensor([pair[key]]) for key in ("input_ids", "labels"))
+        logits = model(input_ids=ids, labels=labels).logits[0].double()
+        losses = torch.nn.functional.cross_entropy(logits, labels[0], reduction="none")
+        total, count = total + float(losses.detach().sum()), count + losses.numel()
+    best = min(row["eval_loss"] for row in rows if "eval_loss" in row)
+    assert best == pytest.approx(total / count, rel=1e-5)
+
+
+def test_what_nobody_means_is_told_once(recipe, tmp_path) -> None:
+    training = replace(recipe.training, max_steps=4, warmup_steps=16, average_last=0)
+    sparsity = replace(recipe.sparsity, update_interval=100)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")  # as on the command line
+        run.train(replace(recipe, training=training, sparsity=sparsity), tmp_path / "run")
+    texts = [str(each.message) for each in told if each.category is UserWarning]
+    assert len([text for text in texts if "no link would change in 4 steps" in text]) == 1
+    warmup = "training.warmup_steps=16 goes beyond max_steps=4: .* ends at 25% of its peak; lower"
+    assert len([text for text in texts if re.match(warmup, text)]) == 1
+    at_the_end = replace(recipe.training, warmup_steps=recipe.training.max_steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        arguments.tell_long_warmup(replace(recipe, training=at_the_end))
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
