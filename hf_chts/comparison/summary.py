@@ -115,7 +115,7 @@ def _cost_notes(runs: Iterable[RunResult]) -> list[str]:
         "forward, and twice that for its backward, mean over the run, without padding, with the "
         "dense gradients and correlations that updates read and without their other work; "
         f"an average step has {' or '.join(steps)}; translating: one hypothesis with cached keys "
-        "and values, a token of the target",
+        "and values, a token of the target, whose attention to earlier ones is counted in full",
         "seconds a step include topology updates and validations",
     ]
 
