@@ -168,7 +168,8 @@ def compare(
 
     Given again, the command goes on where it was interrupted and leaves finished runs alone; with
     more methods, sparsities or seeds it extends the comparison. A run that fails is reported, with
-    what to delete to have it tried again, and the exit status is 1; it is 0 when time is up.
+    what to delete to have it tried again, and the exit status is 1, as where one was killed or met
+    a full disk; it is 0 when time is up.
     """
     from hf_chts.comparison import command
     from hf_chts.translation.recipe import load_recipe

@@ -208,7 +208,8 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
             does not fit.
     """
     if not isinstance(mapping, Mapping):
-        raise ValueError(f"{where.rstrip('.') or 'recipe'} takes a mapping; got {mapping!r}")
+        expected = f"{where[:-1]} takes" if where else "expected"
+        raise ValueError(f"{expected} a mapping; got {mapping!r}")
     hints = typing.get_type_hints(cls)
     values = {}
     for key, value in mapping.items():

@@ -128,7 +128,7 @@ def test_unknown_keys_come_with_the_closest_known_one():
         ({"inner": {"size": 1, "rate": "x"}}, r"inner\.rate takes a number"),
         ({"inner": {"size": 1}, "names": "abc"}, "names takes a list of a text"),
         ({"inner": {"size": 1}, "extra": []}, "extra takes a mapping"),
-        ([1], "recipe takes a mapping"),
+        ([1], "^expected a mapping; got"),
     ],
 )
 def test_nested_mistakes_are_named_by_their_path(mapping, message):

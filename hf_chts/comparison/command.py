@@ -52,7 +52,8 @@ def compare(
         baseline: Row that the others are tested against; None: ``dense``, or the first row.
 
     Returns:
-        The exit status: 0; 1 if a run failed; 128 and the signal that interrupted it.
+        The exit status: 0, when time is up, too; 1 if a run failed or was ended by others, as for
+        want of memory or disk; 128 and the signal that interrupted it.
 
     Raises:
         ValueError: If anything does not fit, before the first run.
@@ -88,7 +89,9 @@ def compare(
         left = len(wanted) - progress.n_done - progress.n_failed
         advice = "; the same command goes on with the others" if left else ""
         out.print(f"{progress.n_done} of {len(wanted)} runs done{failed}{advice}", soft_wrap=True)
-    return 128 + signal if signal else int(progress.n_failed > 0)
+    late = deadline is not None and time.monotonic() >= deadline
+    broken = progress.n_failed > 0 or (left > 0 and not late)
+    return 128 + signal if signal else int(broken)
 
 
 def _console(*, stderr: bool = False) -> Console:

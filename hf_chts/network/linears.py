@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 from transformers.pytorch_utils import Conv1D
 
@@ -14,7 +15,7 @@ from hf_chts.config import SparsityConfig
 from hf_chts.layers.sparse_linear import sparse_layers
 
 LINEAR_CLASSES = (nn.Linear, Conv1D)
-"""Exact classes: subclasses of ``nn.Linear`` are used by code that reads their weight."""
+"""Exactly these can become sparse: code that uses a subclass may read its weight."""
 
 PROTECTED = {
     "output head": r"(^|\.)(lm_head|output_projection|final_logits|generator|cls)(\.|$)",
@@ -77,9 +78,15 @@ def find_linears(
         exclude: Likewise; wins over ``include``.
 
     Raises:
-        ValueError: If a pattern is no regular expression or matches nothing, or if no layer is
-            left to make sparse.
+        ValueError: If a pattern is no regular expression or matches nothing, if a layer has no
+            shape yet, or if no layer is left to make sparse.
     """
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(
+                f"{name} has no shape yet, for its layer is lazy: pass one batch through the model "
+                "first"
+            )
     names = _names_by_module(model)
     every = [name for group in names.values() for name in group]
     if not every:
@@ -111,7 +118,7 @@ def family(name: str) -> str:
 def _names_by_module(model: nn.Module) -> dict[nn.Module, list[str]]:
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        if is_linear(module) and name:
+        if isinstance(module, LINEAR_CLASSES) and name:
             names.setdefault(module, []).append(name)
     return names
 
@@ -133,6 +140,8 @@ def _why_dense(
     exclude: Sequence[str],
     shared: set[int],
 ) -> str | None:
+    if not is_linear(module):
+        return f"of class {type(module).__name__}"
     tied = {key.rpartition(".")[0] for key in _tied_names(model)}
     if tied & set(names):
         return "tied weights"

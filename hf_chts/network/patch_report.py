@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_chts.config import SparsityConfig
 from hf_chts.layers.sparse_linear import SparseLinear
-from hf_chts.network.linears import Finding, family, is_linear, linear_shape
+from hf_chts.network.linears import LINEAR_CLASSES, Finding, family, linear_shape
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class PatchReport:
             if isinstance(module, SparseLinear):
                 out, inp = module.out_features, module.in_features
                 rows.append(LayerRow(name, out, inp, True, "linear layer", module.nnz))
-            elif is_linear(module):
+            elif isinstance(module, LINEAR_CLASSES):
                 out, inp = linear_shape(module)
                 rows.append(LayerRow(name, out, inp, False, "left dense", out * inp))
         everything = sum(parameter.numel() for parameter in model.parameters())

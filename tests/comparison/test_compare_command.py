@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import sys
 
 import pytest
@@ -107,6 +108,20 @@ def test_no_time_at_all(compare, folder) -> None:
     assert [command.split("--minutes 0 ")[1] for command in record["commands"]] == [
         "--seeds 2", "--seeds 3,2 --sparsity 0.9,0.5"
     ]  # fmt: skip
+
+
+def test_a_run_that_met_a_full_disk_is_told_by_the_status(compare, folder) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))  # bytes; checkpoints have more
+    try:
+        status, output, errors = compare(
+            *("recipe.yaml", "-o", "full", "--methods", "static", "--seeds", "1")
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 1
+    assert output == "0 of 1 runs done; the same command goes on with the others\n"
+    assert "static-0.9-1: stopped" in errors
 
 
 def test_a_row_keeps_its_settings_for_all_its_runs(compare, folder) -> None:

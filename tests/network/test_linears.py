@@ -144,9 +144,29 @@ def test_subclasses_of_linear_are_left_alone():
     class Mine(nn.Linear):
         pass
 
-    model = nn.ModuleDict({"mine": Mine(2, 2), "mha": nn.MultiheadAttention(4, 2)})
-    with pytest.raises(ValueError, match=r"nothing to patch: ModuleDict has no nn\.Linear"):
+    attention = nn.MultiheadAttention(4, 2)
+    model = nn.ModuleDict({"mine": Mine(2, 2), "mha": attention, "fc": nn.Linear(2, 2)})
+    of_torch = type(attention.out_proj).__name__
+    assert reasons(model) == {
+        "mine": "of class Mine",
+        "mha.out_proj": f"of class {of_torch}",
+        "fc": "linear layer",
+    }
+    with pytest.raises(ValueError, match=r"all 3 linear layers stay dense .*mine: of class Mine"):
+        find_linears(model, ["mine"])
+
+
+def test_a_model_without_linear_layers_is_refused():
+    with pytest.raises(ValueError, match=r"nothing to patch: Conv2d has no nn\.Linear"):
+        find_linears(nn.Conv2d(1, 1, 1))
+
+
+def test_a_lazy_layer_must_have_seen_a_batch():
+    model = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"^0\.weight has no shape yet, .*: pass one batch"):
         find_linears(model)
+    model(torch.ones(1, 5))
+    assert find_linears(model)[0].shape == (3, 5)
 
 
 def test_shapes_are_out_by_in_for_both_kinds():

@@ -99,7 +99,7 @@ def test_base_and_overrides(write) -> None:
         ("data.max_length=0", "data.max_length must be at least 1; got 0"),
         ("data.test={}", "data.test takes at least one test set by name"),
         ("data.test={../x: {corpus: embedded}}", r"takes names of letters.*got '../x'"),
-        ("data.test.t=3", "data.test.t: recipe takes a mapping; got 3"),
+        ("data.test.t=3", "data.test.t: expected a mapping; got 3"),
         ("data.train.file=x.tsv", "exactly one of .*; got file, corpus"),
         ("data.train=", "data.train takes a mapping; got None"),
         ("model=", "is no override: write section.key=value"),
