@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import ModuleType
 from typing import Any
 
@@ -186,8 +187,11 @@ class SparseLinear(nn.Module):
 
         Raises:
             RuntimeError: If the layer has no sound links, as before they are set or loaded.
+            ValueError: If the kernel cannot take weights of this type, or on this device.
             TypeError: If ``x`` holds no real floating-point numbers.
         """
+        if not self._index:
+            self.rebuild_index()  # a kernel that cannot take the weights says why
         if not self._index:
             raise RuntimeError(
                 f"this layer of {self.out_features} x {self.in_features} has no sound links: set "
@@ -216,9 +220,14 @@ class SparseLinear(nn.Module):
         return captured
 
     def _apply(self, fn: Any, recurse: bool = True) -> SparseLinear:
-        """Follow a move to another device or type with the kernel's index."""
+        """Follow a move to another device or type with the kernel's index.
+
+        A kernel that cannot take the weights then says so in the forward pass: an error here would
+        leave a model of which one part has moved and the rest has not.
+        """
         super()._apply(fn, recurse)
-        self.rebuild_index()
+        with contextlib.suppress(ValueError):
+            self.rebuild_index()
         return self
 
     def _load_from_state_dict(

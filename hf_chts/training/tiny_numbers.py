@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from hf_chts.layers.kernels.binary import load
-from hf_chts.layers.kernels.native import threads
+from hf_chts.layers.kernels.binary import load, threads
 
 
 @contextmanager

@@ -243,3 +243,14 @@ def test_gradients_of_other_links_are_refused():
         torch.ops.hf_chts.sparse_linear_backward(
             grad, x, layer.values[:100], layer.index[2], True, True, True
         )
+
+
+@needs_binary
+@pytest.mark.parametrize("spoil", [lambda grad: grad[:4], lambda grad: grad.bfloat16()])
+def test_gradients_of_another_shape_or_type_are_refused(spoil):
+    """The kernel would read beyond their end."""
+    layer, x = Layer(30, 40, 0.3), torch.randn(5, 40)
+    with pytest.raises(ValueError, match=r"not that of what was made of x of \(5, 40\)"):
+        torch.ops.hf_chts.sparse_linear_backward(
+            spoil(torch.randn(5, 30)), x, layer.values, layer.index[2], True, True, True
+        )

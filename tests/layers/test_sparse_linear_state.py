@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from native_cases import needs_binary
 from sparse_cases import IN, KERNELS, OUT, backward, layer_of
 from torch import nn
 
@@ -97,6 +98,20 @@ def test_a_change_of_type_leaves_indices_alone(dtype):
     x = torch.randn(2, IN, dtype=dtype)
     want = F.linear(x, layer.to_dense(), layer.bias)
     torch.testing.assert_close(layer(x), want, atol=1e-2, rtol=1e-2)
+
+
+@needs_binary
+def test_a_model_moves_whole_also_where_a_kernel_cannot_follow():
+    """An error on the way would leave the first layers in another type than the rest."""
+    model = nn.Sequential(layer_of(kernel="native"), nn.Linear(OUT, 2))
+    x = torch.randn(3, IN)
+    want = model[0](x)
+    model.half()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
+    with pytest.raises(ValueError, match=r"native kernel cannot run: .*float16; use kernel='auto'"):
+        model(x.half())
+    model.float()
+    torch.testing.assert_close(model[0](x), want, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

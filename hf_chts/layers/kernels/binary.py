@@ -1,4 +1,4 @@
-"""Loads the binary of the native kernel and declares its functions.
+"""Loads the binary of the native kernel, declares its functions and counts its threads.
 
 ``HF_CHTS_ISA=avx512|avx2|baseline`` forces an instruction set; it is read once.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch  # noqa: F401  # first: the binary uses its OpenMP
+import torch  # first: the binary uses its OpenMP
 
 PATH = Path(__file__).parent / "native" / "_native.so"
 _I64, _PTR, _BOOL, _INT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_bool, ctypes.c_int
@@ -87,3 +87,19 @@ def binary() -> Binary:
     if isinstance(loaded, str):
         raise RuntimeError(f"the native kernel cannot run: {loaded}")
     return loaded
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked  # OpenMP's threads did not follow into the child
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def threads() -> int:
+    """How many threads a call may use: torch's number, but one in a forked process."""
+    return 1 if _forked else torch.get_num_threads()

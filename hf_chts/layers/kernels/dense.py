@@ -54,6 +54,8 @@ def scatter(values: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor
 class _TransientWeight(torch.autograd.Function):
     """Saves the values, not the dense weight, and rebuilds the weight in the backward."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
         x: Tensor, values: Tensor, bias: Tensor | None, positions: Tensor, shape: tuple[int, int]

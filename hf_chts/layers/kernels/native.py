@@ -7,7 +7,6 @@ of torch, ``torch.ops.hf_chts.sparse_linear``, which differentiates, compiles an
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import torch
@@ -15,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_chts.layers.kernels.binary import binary, load
+from hf_chts.layers.kernels import dense
+from hf_chts.layers.kernels.binary import binary, load, threads
 
 _COMPUTES = (torch.float32, torch.bfloat16)  # the types of x; sums are in float32
 
@@ -83,6 +83,9 @@ def linear(
 ) -> Float[Tensor, "*batch out"]:
     """``x @ W.T + bias`` in the type of ``x``; float32 inside, other types by a cast.
 
+    Transforms of ``torch.func`` (``grad``, ``vmap``, ``jacrev``), which follow operations and not
+    memory, are computed by the dense kernel.
+
     Raises:
         ValueError: If the shapes do not fit, or something is not on the CPU.
     """
@@ -91,6 +94,9 @@ def linear(
     # Eager mode goes past torch's dispatcher, which would cost more than a small layer's work.
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in _PLAIN:
         y: Tensor = torch.ops.hf_chts.sparse_linear(x, values, bias, *index, in_features)
+    elif torch._C._are_functorch_transforms_active():
+        positions = dense.build_index(index[0], index[1], out_features, in_features)
+        y = dense.linear(x, values, bias, positions, out_features, in_features)
     elif not torch.is_grad_enabled():  # decoding one token, autograd's books take long
         crow, col, views = index
         y = _forward(x, values, bias, crow, col, views, in_features)
@@ -109,20 +115,6 @@ _LIBRARY.define(
     "sparse_linear_backward(Tensor grad, Tensor x, Tensor values, Tensor views, bool want_x,"
     " bool want_values, bool want_bias) -> (Tensor, Tensor, Tensor)"
 )
-_forked = False
-
-
-def _after_fork() -> None:
-    global _forked  # OpenMP's threads did not follow into the child
-    _forked = True
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def threads() -> int:
-    """How many threads a call may use: torch's number, but one in a forked process."""
-    return 1 if _forked else torch.get_num_threads()
 
 
 def _as_rows(x: Tensor) -> tuple[Tensor, int, int]:
@@ -200,6 +192,11 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if views.shape[0] != binary().index_bytes(grad.shape[-1], x.shape[-1], values.shape[0]):
         raise ValueError(f"there were other links than these {len(values)} in the forward pass")
+    if grad.shape[:-1] != x.shape[:-1] or grad.dtype != x.dtype:
+        raise ValueError(
+            f"a gradient of {tuple(grad.shape)} in {grad.dtype} is not that of what was made of x "
+            f"of {tuple(x.shape)} in {x.dtype}"
+        )
     rows, n_rows, stride = _as_rows(x)
     grad_rows, _, grad_stride = _as_rows(grad)
     values = values.contiguous()

@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hf_chts.layers.kernels.binary import binary, load
-from hf_chts.layers.kernels.native import threads
+from hf_chts.layers.kernels.binary import binary, load, threads
 
 
 def takes(*tensors: Tensor) -> bool:

@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_chts.layers.kernels.binary import binary, load
-from hf_chts.layers.kernels.native import threads
+from hf_chts.layers.kernels.binary import binary, load, threads
 
 _TYPES = (torch.float32, torch.bfloat16)
 
