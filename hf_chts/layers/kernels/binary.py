@@ -22,17 +22,17 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "max_lines": (_I64, []),
     "index_bytes": (_I64, [_I64] * 3),
     "build_index": (_BOOL, [_I64] * 3 + [_PTR, _PTR, _BOOL, _PTR]),
-    "forward": (
-        None,
+    "run_forward": (
+        _BOOL,
         [_I64] * 3 + [_PTR, _PTR, _BOOL, _PTR, _I64, _PTR, _I64] + [_PTR] * 3 + [_BOOL, _INT],
     ),
-    "backward": (
-        None,
+    "run_backward": (
+        _BOOL,
         [_I64] * 3 + [_PTR, _I64, _PTR, _I64, _PTR, _I64] + [_PTR] * 4 + [_BOOL, _INT],
     ),
     "dropout": (None, [_I64, _PTR, _PTR, ctypes.c_uint64, ctypes.c_uint32, _BOOL, _INT]),
-    "attention": (
-        None,
+    "run_attention": (
+        _BOOL,
         [_I64] * 4 + [_PTR] * 3 + [_I64] * 2 + [_PTR, _I64] * 2 + [ctypes.c_float, _PTR, _INT],
     ),
 }
@@ -60,10 +60,10 @@ class Binary:
     max_lines: Callable[[], int]
     index_bytes: Callable[..., int]
     build_index: Callable[..., bool]
-    forward: Callable[..., None]
-    backward: Callable[..., None]
+    run_forward: Callable[..., bool]
+    run_backward: Callable[..., bool]
     dropout: Callable[..., None]
-    attention: Callable[..., None]
+    run_attention: Callable[..., bool]
 
 
 @functools.cache
@@ -87,6 +87,16 @@ def binary() -> Binary:
     if isinstance(loaded, str):
         raise RuntimeError(f"the native kernel cannot run: {loaded}")
     return loaded
+
+
+def check_memory(finished: bool) -> None:
+    """Refuse the unfinished results of a function that found no memory.
+
+    Raises:
+        MemoryError: If it did not finish.
+    """
+    if not finished:
+        raise MemoryError("the native kernel found no memory for its buffers: take smaller batches")
 
 
 _forked = False

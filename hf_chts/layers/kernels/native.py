@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hf_chts.layers.kernels import dense
-from hf_chts.layers.kernels.binary import binary, load, threads
+from hf_chts.layers.kernels.binary import binary, check_memory, load, threads
 
 _COMPUTES = (torch.float32, torch.bfloat16)  # the types of x; sums are in float32
 
@@ -160,7 +160,7 @@ def _forward(
     (rows, n_rows, stride), values = _as_rows(x), values.contiguous()
     y = x.new_empty((*x.shape[:-1], out_features))
     bias = None if bias is None else bias.float().contiguous()
-    binary().forward(
+    finished = binary().run_forward(
         out_features,
         in_features,
         col.shape[0],
@@ -177,6 +177,7 @@ def _forward(
         x.dtype == torch.bfloat16,
         threads(),
     )
+    check_memory(finished)
     return y
 
 
@@ -202,7 +203,7 @@ def _backward(
     values = values.contiguous()
     wants = want_x, want_values, want_bias
     grads = _empty_gradients(grad, x, values, *wants)
-    binary().backward(
+    finished = binary().run_backward(
         grad.shape[-1],
         x.shape[-1],
         values.shape[0],
@@ -217,6 +218,7 @@ def _backward(
         x.dtype == torch.bfloat16,
         threads(),
     )
+    check_memory(finished)
     return grads
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hf_chts.layers.kernels.binary import binary, load, threads
+from hf_chts.layers.kernels.binary import binary, check_memory, load, threads
 
 
 def takes(*tensors: Tensor) -> bool:
@@ -38,7 +38,7 @@ def attend(
     mask = mask if mask is None or mask.stride(1) == 1 else mask.contiguous()
     n_rows, heads, width = query.shape
     y = torch.empty_like(query)
-    binary().attention(
+    finished = binary().run_attention(
         n_rows,
         keys.shape[0],
         heads,
@@ -56,4 +56,5 @@ def attend(
         y.data_ptr(),
         threads(),
     )
+    check_memory(finished)
     return y

@@ -50,9 +50,9 @@ struct Forward {
     int threads;
 };
 
-void forward_few_baseline(const Forward&);  // see few.cpp
-void forward_few_avx2(const Forward&);
-void forward_few_avx512(const Forward&);
+bool forward_few_baseline(const Forward&);  // see few.cpp
+bool forward_few_avx2(const Forward&);
+bool forward_few_avx512(const Forward&);
 
 // dx = dy W, dvalues = dy^T x at the links, dbias = sum of dy. Each of the three may be null.
 struct Backward {
@@ -97,19 +97,19 @@ struct Attention {
     float* y;
     int threads;
 };
-void attention_baseline(const Attention&);
-void attention_avx2(const Attention&);
-void attention_avx512(const Attention&);
+bool attention_baseline(const Attention&);
+bool attention_avx2(const Attention&);
+bool attention_avx512(const Attention&);
 
-// One instruction set's kernels.
+// One instruction set's kernels. False where memory is out: results are then unfinished.
 struct Kernels {
     const char* name;
     int block;  // rows or columns in a block of an index built for it
-    void (*forward)(const Forward&);
-    void (*forward_few)(const Forward&);
-    void (*backward)(const Backward&);
+    bool (*forward)(const Forward&);
+    bool (*forward_few)(const Forward&);
+    bool (*backward)(const Backward&);
     void (*dropout)(const Dropout&);
-    void (*attention)(const Attention&);
+    bool (*attention)(const Attention&);
 };
 constexpr int64_t FEW_TOKENS = 16;  // up to here forward_few is the faster one
 

@@ -78,12 +78,17 @@ void attend(const Attention& job, int64_t row, float* scores) {
 
 }  // namespace
 
-void OF_ISA(attention)(const Attention& job) {
-#pragma omp parallel num_threads(job.threads)
+bool OF_ISA(attention)(const Attention& job) {
+    bool has_memory = true;
+#pragma omp parallel num_threads(job.threads) reduction(&& : has_memory)
     {
         TinyIsZero mode;
         float* scores = scratch.get(Scratch::SUMS, job.heads * job.tokens);
+        has_memory = scores;
 #pragma omp for schedule(static)
-        for (int64_t row = 0; row < job.rows; row++) attend(job, row, scores);
+        for (int64_t row = 0; row < job.rows; row++) {
+            if (scores) attend(job, row, scores);
+        }
     }
+    return has_memory;
 }

@@ -69,9 +69,10 @@ void rows_of_few(const Forward& job, const Column* columns, const float* x, int6
 }
 
 template <class Column, class E>
-void forward_few_as(const Forward& job) {
+bool forward_few_as(const Forward& job) {
     int lanes = job.tokens == 1 ? 1 : job.tokens <= 4 ? 4 : job.tokens <= 8 ? 8 : 16;
     float* x = scratch.get(Scratch::INPUTS, job.layer.in * lanes);
+    if (!x) return false;
     const E* from = static_cast<const E*>(job.x);
     for (int64_t f = 0; f < job.layer.in; f++) {
         for (int64_t t = 0; t < lanes; t++) {
@@ -93,15 +94,17 @@ void forward_few_as(const Forward& job) {
         if (lanes == 8) rows_of_few<8, Column, E>(job, columns, x, begin, end);
         if (lanes == 16) rows_of_few<16, Column, E>(job, columns, x, begin, end);
     }
+    return true;
 }
 
 template <class E>
-void forward_few(const Forward& job) {
-    job.layer.wide_columns ? forward_few_as<int32_t, E>(job) : forward_few_as<int16_t, E>(job);
+bool forward_few(const Forward& job) {
+    return job.layer.wide_columns ? forward_few_as<int32_t, E>(job)
+                                  : forward_few_as<int16_t, E>(job);
 }
 
 }  // namespace
 
-void OF_ISA(forward_few)(const Forward& job) {
-    job.is_bfloat16 ? forward_few<bfloat16>(job) : forward_few<float>(job);
+bool OF_ISA(forward_few)(const Forward& job) {
+    return job.is_bfloat16 ? forward_few<bfloat16>(job) : forward_few<float>(job);
 }

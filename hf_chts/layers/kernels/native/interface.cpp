@@ -67,25 +67,26 @@ bool hf_chts_build_index(int64_t out, int64_t in, int64_t n_links, const int32_t
     return build_index({out, in, n_links, row_starts, columns, wide_columns}, chosen->block, index);
 }
 
-void hf_chts_forward(int64_t out, int64_t in, int64_t n_links, const int32_t* row_starts,
-                     const void* columns, bool wide_columns, const void* index, int64_t tokens,
-                     const void* x, int64_t x_stride, const float* values, const float* bias,
-                     void* y, bool is_bfloat16, int threads) {
+// The three that need memory of their own are false where there is none.
+bool hf_chts_run_forward(int64_t out, int64_t in, int64_t n_links, const int32_t* row_starts,
+                         const void* columns, bool wide_columns, const void* index, int64_t tokens,
+                         const void* x, int64_t x_stride, const float* values, const float* bias,
+                         void* y, bool is_bfloat16, int threads) {
     Layer layer = {out, in, n_links, row_starts, columns, wide_columns};
     Forward job = {layer,  row_view(layer, chosen->block, index), tokens, x, x_stride, values,
                    bias,   y, is_bfloat16, useful_threads(n_links, tokens, threads)};
-    tokens <= FEW_TOKENS ? chosen->forward_few(job) : chosen->forward(job);
+    return tokens <= FEW_TOKENS ? chosen->forward_few(job) : chosen->forward(job);
 }
 
-void hf_chts_backward(int64_t out, int64_t in, int64_t n_links, const void* index, int64_t tokens,
-                      const void* x, int64_t x_stride, const void* dy, int64_t dy_stride,
-                      const float* values, void* dx, float* dvalues, float* dbias,
-                      bool is_bfloat16, int threads) {
+bool hf_chts_run_backward(int64_t out, int64_t in, int64_t n_links, const void* index,
+                          int64_t tokens, const void* x, int64_t x_stride, const void* dy,
+                          int64_t dy_stride, const float* values, void* dx, float* dvalues,
+                          float* dbias, bool is_bfloat16, int threads) {
     Layer layer = {out, in, n_links, nullptr, nullptr, false};
     Backward job = {layer, column_view(layer, chosen->block, index), tokens, x, dy, x_stride,
                     dy_stride, values, dx, dvalues, dbias, is_bfloat16,
                     useful_threads(n_links, tokens, threads)};
-    chosen->backward(job);
+    return chosen->backward(job);
 }
 
 void hf_chts_dropout(int64_t n, const void* x, void* y, uint64_t seed, uint32_t keep,
@@ -95,14 +96,14 @@ void hf_chts_dropout(int64_t n, const void* x, void* y, uint64_t seed, uint32_t 
     chosen->dropout({n, x, y, seed, keep, is_bfloat16, active});
 }
 
-void hf_chts_attention(int64_t rows, int64_t tokens, int64_t heads, int64_t width,
-                       const float* query, const float* keys, const float* values,
-                       int64_t token_stride, int64_t row_stride, const int32_t* places,
-                       int64_t places_stride, const uint8_t* mask, int64_t mask_stride,
-                       float scale, float* y, int threads) {
-    chosen->attention({rows, tokens, heads, width, query, keys, values, token_stride, row_stride,
-                       places, places_stride, mask, mask_stride, scale, y,
-                       useful_threads(rows * heads * width, tokens, threads)});
+bool hf_chts_run_attention(int64_t rows, int64_t tokens, int64_t heads, int64_t width,
+                           const float* query, const float* keys, const float* values,
+                           int64_t token_stride, int64_t row_stride, const int32_t* places,
+                           int64_t places_stride, const uint8_t* mask, int64_t mask_stride,
+                           float scale, float* y, int threads) {
+    return chosen->attention({rows, tokens, heads, width, query, keys, values, token_stride,
+                              row_stride, places, places_stride, mask, mask_stride, scale, y,
+                              useful_threads(rows * heads * width, tokens, threads)});
 }
 }
 #pragma GCC visibility pop

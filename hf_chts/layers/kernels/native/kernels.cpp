@@ -113,9 +113,11 @@ void for_each_tile(int64_t tokens, Tile tile) {
 }
 
 template <class E>
-void forward(const Forward& job) {
+bool forward(const Forward& job) {
     float* values = scratch.get(Scratch::VALUES, job.layer.n_links);
-#pragma omp parallel num_threads(job.threads)
+    bool has_memory = values;
+    if (!has_memory) return false;
+#pragma omp parallel num_threads(job.threads) reduction(&& : has_memory)
     {
         TinyIsZero mode;
         gather_segments(job.rows, job.values, values);
@@ -124,6 +126,8 @@ void forward(const Forward& job) {
             constexpr int GROUPS = decltype(groups)::value, LINE = GROUPS * WIDTH;
             float* inputs = scratch.get(Scratch::INPUTS, job.layer.in * LINE);
             float* outputs = scratch.get(Scratch::OUTPUTS, job.layer.out * LINE);
+            has_memory = has_memory && inputs && outputs;
+            if (!has_memory) return;
             const E* x = static_cast<const E*>(job.x) + token * job.x_stride;
             E* y = static_cast<E*>(job.y) + token * job.layer.out;
             pack<GROUPS>(x, job.x_stride, job.tokens - token, job.layer.in, inputs);
@@ -142,15 +146,18 @@ void forward(const Forward& job) {
             unpack<GROUPS>(outputs, job.tokens - token, job.layer.out, y);
         });
     }
+    return has_memory;
 }
 
 // One tile of the backward. `gradients` (in the order of the view) and `sums` are this thread's.
+// False where memory is out.
 template <int GROUPS, class E>
-void backward_tile(const Backward& job, const float* values, int64_t token, float* gradients,
+bool backward_tile(const Backward& job, const float* values, int64_t token, float* gradients,
                    float* sums) {
     constexpr int LINE = GROUPS * WIDTH;
     float* outputs = scratch.get(Scratch::OUTPUTS, job.layer.out * LINE);
     float* inputs = scratch.get(Scratch::INPUTS, job.layer.in * LINE * 2);
+    if (!outputs || !inputs) return false;
     float* dinputs = inputs + job.layer.in * LINE;
     int64_t tokens = job.tokens - token;
     const E* dy = static_cast<const E*>(job.dy) + token * job.dy_stride;
@@ -179,16 +186,19 @@ void backward_tile(const Backward& job, const float* values, int64_t token, floa
         correlate(FetchNothing());
     }
     if (dx) unpack<GROUPS>(dinputs, tokens, job.layer.in, dx);
+    return true;
 }
 
 template <class E>
-void backward(const Backward& job) {
+bool backward(const Backward& job) {
     // Gradients are added four at a time, the last up to three beyond the end.
     int64_t n_links = job.layer.n_links, room = n_links + 3;
     float* values = scratch.get(Scratch::VALUES, n_links);
     float* gradients = scratch.get(Scratch::GRADIENTS, job.dvalues ? room * job.threads : 0);
     float* sums = scratch.get(Scratch::SUMS, job.dbias ? job.layer.out * job.threads : 0);
-#pragma omp parallel num_threads(job.threads)
+    bool has_memory = values && gradients && sums;
+    if (!has_memory) return false;
+#pragma omp parallel num_threads(job.threads) reduction(&& : has_memory)
     {
         TinyIsZero mode;
         int me = omp_get_thread_num();
@@ -199,7 +209,8 @@ void backward(const Backward& job) {
         if (job.dbias) std::fill_n(my_sums, job.layer.out, 0.f);
 #pragma omp barrier
         for_each_tile(job.tokens, [&](int64_t token, auto groups) {
-            backward_tile<decltype(groups)::value, E>(job, values, token, my_gradients, my_sums);
+            has_memory = has_memory && backward_tile<decltype(groups)::value, E>(
+                                           job, values, token, my_gradients, my_sums);
         });
 #pragma omp barrier
         if (job.dvalues) scatter_links(job.columns, n_links, gradients, room, job.dvalues);
@@ -211,6 +222,7 @@ void backward(const Backward& job) {
             }
         }
     }
+    return has_memory;
 }
 
 }  // namespace
@@ -218,9 +230,13 @@ void backward(const Backward& job) {
 const Kernels OF_ISA(kernels) = {
     QUOTED(HF_CHTS_ISA),
     LINE_BLOCK,
-    [](const Forward& job) { job.is_bfloat16 ? forward<bfloat16>(job) : forward<float>(job); },
+    [](const Forward& job) {
+        return job.is_bfloat16 ? forward<bfloat16>(job) : forward<float>(job);
+    },
     OF_ISA(forward_few),
-    [](const Backward& job) { job.is_bfloat16 ? backward<bfloat16>(job) : backward<float>(job); },
+    [](const Backward& job) {
+        return job.is_bfloat16 ? backward<bfloat16>(job) : backward<float>(job);
+    },
     OF_ISA(dropout),
     OF_ISA(attention),
 };

@@ -14,10 +14,11 @@ class Scratch {
    public:
     enum Slot { INPUTS, OUTPUTS, VALUES, GRADIENTS, SUMS, N_SLOTS };
 
-    // Room for n floats, aligned to a page. What it holds is left over from an earlier call.
+    // Room for n floats, aligned to a page; null where memory is out. What it holds is left over
+    // from an earlier call.
     float* get(Slot slot, size_t n) {
         Buffer& buffer = buffers_[slot];
-        if (buffer.size < n) buffer.grow(n);
+        if (buffer.size < n || !buffer.data) buffer.grow(n ? n : 1);
         return buffer.data;
     }
 
@@ -34,10 +35,9 @@ class Scratch {
             size_t bytes = (n * 4 + page - 1) / page * page;
             free(data);
             data = static_cast<float*>(aligned_alloc(page, bytes));
-            if (!data) abort();  // as the C++ runtime would: no exception crosses the C interface
-            size = bytes / 4;
+            size = data ? bytes / 4 : 0;
 #if defined(__linux__)
-            if (page == large) madvise(data, bytes, MADV_HUGEPAGE);
+            if (data && page == large) madvise(data, bytes, MADV_HUGEPAGE);
 #endif
         }
     };
