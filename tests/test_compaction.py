@@ -277,3 +277,5 @@ def test_a_dense_model_is_refused():
         compact(families.make("marian"))
     with pytest.raises(ValueError, match="not sparse"):
         compact(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match=r"takes a torch\.nn\.Module, got NoneType"):
+        compact(None)

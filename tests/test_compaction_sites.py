@@ -148,12 +148,22 @@ def test_perceptrons_compute_the_same_and_come_to_rest(seed, density, bias):
         (nn.LayerNorm(4, elementwise_affine=False), "its activation mixes neurons"),
         (nn.Softmax(1), "its activation mixes neurons"),
         (nn.BatchNorm1d(4, affine=False), "its activation mixes neurons"),
+        (nn.Bilinear, "its activation mixes neurons"),  # called with three numbers
         (nn.PReLU(4), "its activation has weights"),
         (None, "its activation was not found"),
     ],
 )
 def test_activations_that_are_not_sure_keep_their_neurons(activation, reason):
     assert reasons(sparse(FeedForward(activation))) == {"fc1 > fc2": reason}
+
+
+def test_active_neurons_are_those_that_percolation_leaves():
+    """The last neuron behind the first layer feeds only one that nobody reads."""
+    model = sparse(nn.Sequential(*(nn.Linear(3, 3) for _ in range(3))))
+    for layer, weight in zip(model, (torch.ones(3, 3), torch.eye(3), torch.eye(3)), strict=True):
+        set_weight(layer, weight)
+    set_weight(model[2], [[1, 0, 0], [0, 1, 0], [0, 0, 0]])
+    assert compact(model).active_neuron_rate == pytest.approx(4 / 6)
 
 
 def test_a_step_between_two_layers_keeps_their_neurons():

@@ -151,31 +151,36 @@ def check_groups(masks: Mapping[str, ArrayLike], groups: Sequence[Group]) -> dic
     Raises:
         TypeError: If a mask is not boolean.
         ValueError: If a mask is not two-dimensional; if a group has fewer than two sides or an
-            empty one, names a layer that has no mask or an axis that is neither ``out`` nor
-            ``in``, picks neurons that are not there or one twice, or if its ends have different
-            numbers of neurons.
+            empty one; if an end names no layer or one that has no mask, an axis that is neither
+            ``out`` nor ``in``, or neurons that are not there, no integers, none at all or one
+            twice; or if the ends of a group have different numbers of neurons.
     """
     links = {name: check_mask(mask) for name, mask in masks.items()}
     for group in groups:
         if len(group) < 2 or not all(group):
             raise ValueError(f"a group has two sides or more, each with an end; got {group}")
-        sizes = set()
-        for end in ends(group):
-            if end["layer"] not in links:
-                raise ValueError(f"no mask of layer {end['layer']}, which a group of neurons names")
-            if end["axis"] not in ("out", "in"):
-                raise ValueError(f"an axis is 'out' or 'in'; got {end['axis']!r}")
-            index = neurons_of(end, links)
-            size = links[end["layer"]].shape[end["axis"] == "in"]
-            if not set(index.tolist()) <= set(range(size)) or len(set(index.tolist())) < len(index):
-                raise ValueError(
-                    f"the neurons of an end are distinct and in [0, {size}) on axis "
-                    f"{end['axis']!r} of {end['layer']}"
-                )
-            sizes.add(len(index))
+        sizes = {_checked_size(end, links) for end in ends(group)}
         if len(sizes) > 1:
             raise ValueError(f"ends of {group_name(group)} differ in neurons: {sorted(sizes)}")
     return links
+
+
+def _checked_size(end: End, links: Mapping[str, Mask]) -> int:
+    """How many neurons an end has, after a look at it."""
+    if not isinstance(end, Mapping) or not {"layer", "axis"} <= end.keys():
+        raise ValueError(f"an end is a mapping with a layer and an axis; got {end!r}")
+    if end["layer"] not in links:
+        raise ValueError(f"no mask of layer {end['layer']}, which a group of neurons names")
+    if end["axis"] not in ("out", "in"):
+        raise ValueError(f"an axis is 'out' or 'in'; got {end['axis']!r}")
+    index, size = neurons_of(end, links), links[end["layer"]].shape[end["axis"] == "in"]
+    whole = index.ndim == 1 and np.issubdtype(index.dtype, np.integer)
+    if not whole or index.min() < 0 or index.max() >= size or len(np.unique(index)) < index.size:
+        raise ValueError(
+            f"the neurons of an end are distinct integers in [0, {size}) on axis "
+            f"{end['axis']!r} of {end['layer']}, at least one"
+        )
+    return int(index.size)
 
 
 def _linked(

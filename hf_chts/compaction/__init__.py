@@ -47,8 +47,11 @@ def compact(model: nn.Module) -> CompactionReport:
         What was taken out, and why not more; print it.
 
     Raises:
+        TypeError: If it is no ``torch.nn.Module``.
         ValueError: If the model is not sparse.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"compaction takes a torch.nn.Module, got {type(model).__name__}")
     config = getattr(model, "sparsity_config", None)
     layers = sparse_layers(model)
     if not layers or config is None:

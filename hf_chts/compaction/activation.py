@@ -52,7 +52,8 @@ def _is_elementwise(activation: Callable[[Tensor], Tensor]) -> bool:
     try:
         y, back = activation(x), activation(x.flip(0))
         halves = torch.cat([activation(x[:4]), activation(x[4:])])
-    except (RuntimeError, ValueError, IndexError):  # it asks for so many neurons, or dimensions
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        # it asks for so many neurons, for dimensions, or for more than one input
         return False
     return y.shape == x.shape and torch.allclose(y.flip(0), back) and torch.allclose(y, halves)
 
