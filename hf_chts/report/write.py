@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,13 +58,16 @@ def write_report(
         The HTML file.
 
     Raises:
-        ValueError: If a folder holds no run, ``layers`` fits no layer, or ``output`` is a folder.
+        ValueError: If a folder holds no run, ``layers`` fits no layer, ``output`` is a folder, or
+            ``figures`` or ``graphml`` is none.
+        OSError: If one of them cannot be written, before the work begins.
     """
     run, *others = _named([read_run(folder) for folder in (run_dir, *compare)])
     chosen = choose_layers(run.layers, layers) if run.final else []
     path = run.path / "report.html" if output is None else Path(output)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the HTML file to write")
+    _try_writing(path, [Path(folder) for folder in (figures, graphml) if folder is not None])
     store = FigureStore(None if figures is None else Path(figures))
     n_graphs = len(run.final or ()) + 1 if graphml is not None else 0
     n_closely = len(chosen) * (2 if shown_steps(run) else 1)
@@ -74,9 +78,20 @@ def write_report(
             gaps = write_graphml(run, Path(graphml), progress)
             content["gaps"] += [(run.name, gap) for gap in gaps]
         progress("the page")
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(render(content), encoding="utf-8")
     return path
+
+
+def _try_writing(file: Path, folders: Sequence[Path]) -> None:
+    """Make the folders, and find out now, not after minutes of work, whether files fit in."""
+    for folder in folders:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file: give a folder to write to")
+    for folder in (file.parent, *folders):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    if file.exists():
+        file.open("ab").close()
 
 
 def _content(

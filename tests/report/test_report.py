@@ -277,5 +277,7 @@ def test_bad_arguments_write_nothing(tmp_path):
         write_report(run, compare=[tmp_path / "two"])
     with pytest.raises(ValueError, match="is a folder: give the HTML file to write"):
         write_report(run, output=tmp_path, figures=tmp_path / "figures")
+    with pytest.raises(ValueError, match=r"recipe\.yaml is a file: give a folder to write to"):
+        write_report(run, figures=tmp_path / "figures", graphml=run / "recipe.yaml")
     assert not (run / "report.html").exists()
     assert not (tmp_path / "figures").exists()
