@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,6 +16,8 @@ ORANGE, SKY, GREY = "#e69f00", "#56b4e9", "#808284"
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK, GREY)
 """Okabe and Ito's palette without its yellow, which white paper swallows."""
 DASHES = ("-", "--", "-.", ":")
+TITLE_WIDTH = 54
+"""Characters of a line of a title; names of layers may be longer."""
 
 STYLE: Any = {
     "axes.axisbelow": True,
@@ -48,7 +51,7 @@ def new_axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     """A figure of one pair of axes, in the style that holds where it is called."""
     figure = Figure()
     axes = figure.add_subplot()
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.set(title=textwrap.fill(title, TITLE_WIDTH), xlabel=x_label, ylabel=y_label)
     return figure, axes
 
 

@@ -34,6 +34,8 @@ from hf_chts.analysis.plot_style import (
     new_axes,
 )
 
+WHOLE: Any = {"integer": True, "min_n_ticks": 1}
+"""Ticks at whole numbers only, also where one is all there is."""
 MOST_CELLS = 512
 """Of a side of a matrix: more are finer than the pixels of a figure."""
 Line = tuple[ArrayLike, ArrayLike]
@@ -62,7 +64,7 @@ def curves(series: Mapping[str, Line], *, title: str, x_label: str, y_label: str
             continue
         marker = "o" if np.size(x) <= 30 else ""
         axes.plot(x, y, label=name, marker=marker, **_series_style(index))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], **WHOLE))
     legend_below(figure, axes)
     return figure
 
@@ -144,7 +146,9 @@ def degree_evolution(degrees: Mapping[int, Int[np.ndarray, " neurons"]], *, titl
         if step in drawn:
             k, share = _ccdf(values[values > 0])
             label = f"step {step:,}" if step in (drawn[0], drawn[-1]) else None
-            axes.plot(k, share, color=shade, lw=1, gid=f"step-{step}", label=label)
+            marker = "o" if len(k) == 1 else ""  # of equal degrees: a line of one point
+            style: Any = {"color": shade, "lw": 1, "marker": marker, "gid": f"step-{step}"}
+            axes.plot(k, share, label=label, **style)
     logarithmic(axes)
     legend_below(figure, axes)
     return figure
@@ -244,6 +248,8 @@ def layer_dots(
             axes.plot(row, np.arange(len(layers)), ls="", label=name, **style)
     axes.axvline(reference, color=GREY, lw=1)
     axes.set_yticks(np.arange(len(layers)), layers, fontsize=7)
+    axes.set_xlabel(x_label, loc="right")  # to the left there is room, beside long names
+    axes.set_title(axes.get_title(loc="left"), x=1, ha="right")
     axes.set_ylim(len(layers) - 0.4, -0.6)
     legend_below(figure, axes)
     return figure
@@ -269,11 +275,13 @@ def _cells(
         vmax=1,
     )
     axes.set(xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5))
-    axes.locator_params(integer=True)
+    axes.locator_params(**WHOLE)
 
 
 def _series_style(index: int) -> dict[str, Any]:
-    return {"color": SERIES[index % len(SERIES)], "ls": DASHES[index % len(DASHES)]}
+    """A colour for each of eight series, which the next eight have with other dashes."""
+    dashes = DASHES[(index + index // len(SERIES)) % len(DASHES)]
+    return {"color": SERIES[index % len(SERIES)], "ls": dashes}
 
 
 def _ccdf(degrees: Int[np.ndarray, " neurons"]) -> tuple[np.ndarray, np.ndarray]:

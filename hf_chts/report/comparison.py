@@ -55,11 +55,12 @@ def comparison(run: RunData, others: Sequence[RunData], store: FigureStore) -> C
         rows.append(SharedLinks(other.name, [shared, *cells], ""))
         ratios[other.name] = [_dot(one.ratio) for one in found.values()]
     chart = None
-    if any(ratios.values()):
+    drawn = [name for name, row in ratios.items() if row]
+    if drawn:
         figure = plots.layer_dots(
             ratios,
             list(short_names(run.layers).values()),
-            title=f"Links shared with {run.name}",
+            title=f"Links of {', '.join(drawn)} shared with {run.name}",
             x_label="shared links / links expected by chance",
             reference=1,
         )

@@ -41,7 +41,7 @@ class FigureStore:
     def chart(self, key: str, figure: Figure, caption: str = "") -> Chart:
         """Keep a figure and give it back for the page; ``key`` names its files."""
         name = self.keep(key, figure)
-        label = " ".join(axes.get_title(loc="left") for axes in figure.axes)
+        label = " ".join(axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes)
         return Chart(inline_svg(figure, key=name, label=label), caption)
 
     def keep(self, key: str, figure: Figure) -> str:

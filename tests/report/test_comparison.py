@@ -15,6 +15,8 @@ def test_a_layer_that_shares_nothing_has_its_dot_at_zero():
     assert places[:2] == [2.0, 0.0]  # one link shared where 2 x 2 / 8 are expected; none
     assert math.isnan(places[2])  # without links there is no ratio
     assert layers == [0, 1, 2]
+    title = store.figures["comparison-overlap"].axes[0].get_title(loc="left")
+    assert title == "Links of two shared with one"
 
 
 def test_links_that_all_layers_share():

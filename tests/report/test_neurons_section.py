@@ -44,6 +44,14 @@ def test_rows_start_dip_and_end(tmp_path, store):
     assert (decoder.start, decoder.lowest, decoder.end) == (1.0, 0.75, 1.0)
 
 
+def test_the_last_links_may_be_the_lowest(tmp_path, store):
+    """They are those of the saved model, which no snapshot need hold."""
+    run = run_through(tmp_path, HISTORY, groups=GROUPS, final=masks(decoder=[0, 1]))
+    encoder, decoder = neurons_section(run, store).rows
+    assert (encoder.start, encoder.lowest, encoder.end) == (0.75, 0.25, 1.0)
+    assert (decoder.start, decoder.lowest, decoder.end) == (1.0, 0.5, 0.5)
+
+
 def test_the_curve_and_the_pictures_of_those_that_lost_neurons(tmp_path, store):
     found = neurons_section(run_through(tmp_path, HISTORY, groups=GROUPS), store)
     assert store.lines("neurons-anp") == {

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 from PIL import Image
 from run_files import a_mask
 from scipy.ndimage import label
@@ -53,6 +54,44 @@ def test_series_without_values_keep_their_colour():
     dots = {"a": [], "b": [1.0]}
     axes = plots.layer_dots(dots, ["x"], title="", x_label="", reference=1).axes[0]
     assert [line.get_color() for line in axes.lines] == [SERIES[1], GREY]
+
+
+def test_many_series_differ_in_colour_or_dashes():
+    axes = loss_curves(**{f"run {i}": ([1], [2.0]) for i in range(32)}).axes[0]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 32
+
+
+def test_equal_degrees_are_a_dot_of_their_step():
+    """A line of one point shows nothing: where all outputs start with as many links, step 0."""
+    figure = plots.degree_evolution({0: np.array([6, 6]), 10: np.array([5, 7])}, title="")
+    assert [line.get_marker() for line in figure.axes[0].lines] == ["o", ""]
+
+
+def test_single_neurons_and_steps_have_whole_numbers():
+    one = plots.adjacency(np.ones((1, 1), dtype=bool), title="").axes[0]
+    ticks = [
+        *one.get_xticks(),
+        *one.get_yticks(),
+        *loss_curves(a=([5], [2.0])).axes[0].get_xticks(),
+    ]
+    assert all(tick == round(tick) for tick in ticks)
+
+
+def test_long_names_stay_within_the_figure():
+    name = "model.language_model.decoder.layers.11.encoder_attn.output_projection"
+    dots = {"a": [1.0], "b": [2.0]}
+    title = "Links of an earlier run shared with the last one"
+    label = "shared links / links expected by chance"
+    for figure in (
+        plots.adjacency(np.ones((9, 9), dtype=bool), title=f"Active links of {name}"),
+        plots.layer_dots(dots, [name], title=title, x_label=label, reference=1),
+    ):
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        for text in (axes.xaxis.label, *axes.get_children()):
+            if isinstance(text, Text) and text.get_text():
+                box = text.get_window_extent()
+                assert 0 <= box.x0 < box.x1 <= figure.bbox.x1, text.get_text()
 
 
 def test_no_curve_is_refused():
