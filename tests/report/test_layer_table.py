@@ -66,6 +66,14 @@ def test_a_part_shows_the_mean_of_its_layers():
     assert [cells[place] for _, _, cells in found.rows] == ["1.5 ± 0.5", "1 ± 0"]
 
 
+def test_equal_layers_have_no_spread():
+    """Rounding gives six times 10 / 9 a standard deviation of 2e-16."""
+    masks = {f"encoder.layers.{i}.fc1": links("11", "01") for i in range(6)}
+    found = layer_tables(made_up_run(final=masks), [], quiet)[1]
+    place = [column.title for column in found.columns].index("Input heterogeneity")
+    assert found.rows[0][2][place] == "1.11 ± 0"
+
+
 def test_chosen_layers_are_compared_with_random_ones():
     masks = {FC1: a_mask(), FC2: a_mask(seed=1)}
     found = layer_tables(made_up_run(final=masks), [FC2], quiet)[0]
