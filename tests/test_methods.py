@@ -103,6 +103,15 @@ def test_a_density_schedule_needs_a_start():
     )
 
 
+def test_a_dense_baseline_may_have_the_settings_of_a_falling_density():
+    """As where a comparison trains one recipe by several methods."""
+    moving = {"density_schedule": "cubic", "initial_sparsity": 0.5}
+    check_rules(resolve(SparsityConfig(method="dense", **moving)))
+    with pytest.raises(ValueError, match="would never lower the density"):
+        check_rules(resolve(SparsityConfig(method="static", **moving)))
+    check_rules(resolve(SparsityConfig(method="static", removal="magnitude", **moving)))
+
+
 def test_an_unknown_method_comes_with_the_closest_known_one():
     with pytest.raises(ValueError, match="no method 'rigle': did you mean 'rigl'"):
         resolve(SparsityConfig(method="rigle"))

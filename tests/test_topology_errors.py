@@ -71,6 +71,10 @@ def test_what_is_refused() -> None:
     for change, message in (
         ({"removal": "magnitud"}, "did you mean 'magnitude'"),
         ({"layer_density": "obd"}, "method .chts. keeps its density"),
+        (
+            {"method": "static", "density_schedule": "cubic", "initial_sparsity": 0.5},
+            "'cubic' would never lower the density: method 'static' changes no link",
+        ),
         ({"head_wise": True}, "head_wise finds no sparse layer .*: set head_wise to false"),
     ):
         wrong = SparsityConfig(**{"learning_rate_scale": 2.0, **change})

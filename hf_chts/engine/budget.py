@@ -120,6 +120,12 @@ def check_rules(config: SparsityConfig) -> None:
             f"{config.method!r} keeps its density: take 'uniform', 'er' or 'erk', or a method "
             "such as 'chtss'"
         )
+    if config.method != "dense" and config.removal is None and _falls(config):
+        raise ValueError(
+            f"density_schedule {config.density_schedule!r} would never lower the density: method "
+            f"{config.method!r} changes no link. Name a removal rule, or set density_schedule to "
+            "constant"
+        )
     if config.percolation and config.removal is not None and config.regrowth is None:
         raise ValueError(
             "percolation takes links beyond those that the density allows, which regrowth gives "
