@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -42,6 +44,30 @@ def test_a_regrown_link_has_the_weight_it_had() -> None:
             for item in loop.optimizer.state[layer.values].values():
                 assert not layer.scatter(item)[new].any()  # no historical optimizer state
     assert came_back > 50
+
+
+def test_memory_and_links_stay_apart_when_older_weights_are_loaded() -> None:
+    """As after the best model was loaded; a checkpoint with a link in both could not be resumed."""
+    loop = Loop("sgd", method="set", sparsity=0.5, zeta=0.5, historical_weights=9.0, total=30)
+    older = copy.deepcopy(loop.model.state_dict())
+    for _ in range(4):
+        loop.go()
+    loop.model.load_state_dict(older)
+    last = {name: layer.to_dense().detach().clone() for name, layer in loop.layers.items()}
+    loaded = loop.masks()
+    for _ in range(4):
+        loop.before_update()
+        for name, layer in loop.layers.items():
+            last[name] = torch.where(layer.mask, layer.to_dense().detach(), last[name])
+        updated = loop.topology.after_step(loop.step)
+        for layer in loop.layers.values():
+            assert not (updated and layer.mask.flatten()[layer.past_positions].any())
+    recall(loop.layers, memories(loop.layers))  # refuses a link that is there twice
+    for name, layer in loop.layers.items():
+        known = loaded[name].flatten()[layer.past_positions]
+        expected = last[name].flatten()[layer.past_positions]
+        assert torch.equal(layer.past_values[known], expected[known])
+        assert known.any()
 
 
 def layer_of(positions: list[int], values: list[float]) -> SparseLinear:

@@ -51,6 +51,8 @@ def historical_weights(
 def remember_removed(layer: SparseLinear, after: Bool[Tensor, "out in"], limit: int) -> None:
     """Keep the weights of links that go, and forget those of links that come back.
 
+    Links that came back past us, as when other weights were loaded, are forgotten, too.
+
     Args:
         layer: The layer, with its links as they were.
         after: Its mask as it will be.
@@ -60,7 +62,7 @@ def remember_removed(layer: SparseLinear, after: Bool[Tensor, "out in"], limit: 
         return
     assert layer.past_values is not None
     gone = ~after.flatten()[layer.positions]
-    back = after.flatten()[layer.past_positions]
+    back = (after | layer.mask).flatten()[layer.past_positions]
     positions = torch.cat([layer.past_positions[~back], layer.positions[gone]])
     values = torch.cat([layer.past_values[~back], layer.values.detach()[gone]])
     start = max(0, positions.numel() - limit)
