@@ -45,7 +45,8 @@ class SparsityConfig:
         zeta_schedule: ``"constant"``, ``"cosine"`` (falls to 0 at the last update) or ``"mest"``
             (halves with that density schedule's stages).
         density_schedule: How density moves from the initial to the final one: ``"constant"``,
-            ``"cubic"``, ``"sigmoid"``, ``"linear"`` or ``"mest"``.
+            ``"cubic"``, ``"sigmoid"``, ``"linear"`` or ``"mest"``. It only falls: a model that has
+            fewer links already, as from an earlier training, keeps to those.
         initial_sparsity: Sparsity at the start, in [0, sparsity]; read by schedules that move.
         decay: Removal rule that ranks the links to lose when the density falls, before the
             ordinary removal; None: ``removal``.

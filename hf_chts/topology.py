@@ -64,9 +64,8 @@ class Topology:
 
     with ``step`` counted from 1 in optimizer steps. Under gradient accumulation call
     ``before_backward`` before each backward or only before the first, as you like. Learning-rate
-    schedulers may step before or after ``after_step``.
-
-    Layers whose link weights are frozen lose links only where the density falls.
+    schedulers may step before or after ``after_step``. Layers whose link weights are frozen lose
+    links only where the density falls.
 
     To resume: make the model with its links, the optimizer and the topology as before, then load
     the optimizer's state and :meth:`load_state_dict`.
@@ -211,13 +210,15 @@ class Topology:
         return install(self.layers, change, self.groups, self.config, self.optimizer, work)
 
     def _targets(self, step: int) -> dict[str, int]:
-        """How many links each layer has after an update."""
+        """How many links each layer has after an update; where the density falls, no more."""
         counts = self._counts(self._progress(step))
-        if self.config.layer_density != "obd":
-            return counts
-        trained = [name for name in counts if not self._is_frozen(name)]
-        saliencies = {name: saliency(self.optimizer, self.layers[name], name) for name in trained}
-        return counts | obd_counts(saliencies, {name: counts[name] for name in trained})
+        if self.config.layer_density == "obd":
+            trained = [name for name in counts if not self._is_frozen(name)]
+            saliencies = {n: saliency(self.optimizer, self.layers[n], n) for n in trained}
+            counts |= obd_counts(saliencies, {name: counts[name] for name in trained})
+        if self.falls:  # the schedule begins anew where a model is trained again
+            counts = {name: min(n, self.layers[name].nnz) for name, n in counts.items()}
+        return counts
 
     def _remove(self, name: str, before: Mask, target: int, step: int) -> Mask:
         """Links that survive: no more than the target, and of those all but a share zeta."""

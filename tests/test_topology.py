@@ -206,6 +206,20 @@ def test_last_update(fraction, total, interval, expected) -> None:
     assert last_update(SparsityConfig(method="static"), total) == 0
 
 
+@pytest.mark.parametrize("method", ["chtss", "chtss_obd", "granet", "gmp", "mest"])
+def test_a_model_at_its_final_density_stays_there_when_it_trains_again(method) -> None:
+    """The schedule begins anew, and would give links back that were paid for once."""
+    loop = Loop(method=method, sparsity=0.8)
+    for _ in range(12):
+        loop.go()
+    final = {n: x.nnz for n, x in loop.layers.items()}
+    assert sum(final.values()) == 38 + 32 + 8
+    loop.topology, loop.step = Topology(loop.model, loop.optimizer, total_steps=12), 0
+    for _ in range(12):
+        loop.go()
+        assert {n: x.nnz for n, x in loop.layers.items()} == final
+
+
 @pytest.mark.parametrize(
     ("method", "expected"), [("dense", 0), ("chts", 0), ("mest", 60), ("gmp", 60), ("chtss", 60)]
 )
