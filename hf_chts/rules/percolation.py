@@ -154,11 +154,12 @@ def _check(masks: Masks, groups: Sequence[Group]) -> None:
     for group in groups:
         if not group or not all(group):
             raise ValueError(f"a group needs sides and each side an end; got {group}")
-        sizes = {}
+        sizes: dict[tuple[str, str], list[int]] = {}
         for end in (end for side in group for end in side):
             if end.layer not in masks:
                 raise ValueError(f"no mask of layer {end.layer!r}; known: {', '.join(masks)}")
             axis = masks[end.layer].shape[end.axis == "in"]
-            sizes[end.layer, end.axis] = axis if end.index is None else len(end.index)
-        if len(set(sizes.values())) > 1:
+            found = axis if end.index is None else len(end.index)
+            sizes.setdefault((end.layer, end.axis), []).append(found)
+        if len({size for found in sizes.values() for size in found}) > 1:
             raise ValueError(f"ends of a group differ in their number of neurons: {sizes}")

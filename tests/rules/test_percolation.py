@@ -149,6 +149,9 @@ def test_bad_groups_are_refused():
         percolate(masks, [[[End("third", "out")]]])
     with pytest.raises(ValueError, match=r"differ in their number of neurons: .*2.*3"):
         percolate(masks, [CHAIN])
+    halves = [End("second", "in", torch.arange(1)), End("second", "in", torch.arange(1, 3))]
+    with pytest.raises(ValueError, match=r"differ in their number of neurons: .*\[1, 2\]"):
+        percolate(masks, [[halves]])
     for empty in ([], [[]], [[End("first", "out")], []]):
         with pytest.raises(ValueError, match="a group needs sides"):
             percolate(masks, [empty])
