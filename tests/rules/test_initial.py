@@ -202,6 +202,19 @@ def test_bsf_keeps_the_degrees_of_the_graph_that_it_deals_to_both_sides():
     assert 0 < int((found - dealt).abs().sum()) < 0.15 * 2 * 3000  # but for the last links
 
 
+@pytest.mark.parametrize(("out", "inp"), [(100, 300), (300, 100)])
+def test_bsf_gives_the_last_links_to_hubs(out, inp):
+    """One side has far more links within itself than the other, and so many are drawn at last."""
+    generator = torch.Generator().manual_seed(0)
+    ends = torch.cat(_preferential_attachment(out + inp, 3000, generator))
+    dealt = torch.randperm(out + inp, generator=generator)[ends].bincount(minlength=out + inp)
+    mask = draw("bsf", out, inp, 3000, seed=0)
+    for before, after in ((dealt[:out], mask.sum(1)), (dealt[out:], mask.sum(0))):
+        hubs = before.argsort(descending=True)[: len(before) // 10]
+        share = float(before[hubs].sum() / before.sum())
+        assert float(after[hubs].sum() / after.sum()) > 0.8 * share  # even odds: 0.6 of it
+
+
 # CSTI
 
 
@@ -215,6 +228,12 @@ def test_csti_links_correlated_features():
     assert torch.equal(mask, expected)
     assert torch.equal(draw("csti", 8, 4, 16, inputs=inputs), expected.repeat(2, 1))
     assert torch.equal(draw("csti", 2, 4, 4, inputs=inputs), expected[[0, 2]])
+
+
+def test_csti_copies_of_features_see_other_samples():
+    inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    mask = draw("csti", 12, 6, 24, inputs=inputs)
+    assert int((mask[:6] != mask[6:]).sum()) > 2  # ties would decide about one link
 
 
 def test_csti_constant_features_come_last():
