@@ -176,7 +176,8 @@ def resolve(config: SparsityConfig) -> SparsityConfig:
     """Fill the open fields of a configuration from its method's row.
 
     Raises:
-        ValueError: If the method is unknown, or a density schedule has no start.
+        ValueError: If the method is unknown, or a density schedule has no start or one that is
+            sparser than its end.
     """
     if config.method not in METHODS:
         close = difflib.get_close_matches(config.method, METHODS, n=1)
@@ -187,7 +188,11 @@ def resolve(config: SparsityConfig) -> SparsityConfig:
         start = config.sparsity - METHODS[config.method].extra_density
         settings["initial_sparsity"] = max(0.0, round(start, 9))
     open_fields = {k: v for k, v in settings.items() if getattr(config, k) is None}
-    resolved = dataclasses.replace(config, **open_fields)
+    try:
+        resolved = dataclasses.replace(config, **open_fields)
+    except ValueError as error:  # a start sparser than the end that was asked for
+        row = f"from the row of method {config.method!r}: set it yourself"
+        raise ValueError(f"{error}, {row}") from None
     if resolved.density_schedule != "constant" and resolved.initial_sparsity is None:
         raise ValueError(
             f"density_schedule {resolved.density_schedule!r} takes initial_sparsity, the sparsity "

@@ -103,6 +103,17 @@ def test_a_density_schedule_needs_a_start():
     )
 
 
+@pytest.mark.parametrize("method", ["chtss", "granet"])
+def test_a_start_sparser_than_the_end_names_its_row(method):
+    """Nobody set it who asked for 30% sparsity."""
+    message = (
+        rf"initial_sparsity must lie in \[0, 0.3\]; got 0.5, from the row of method '{method}'"
+    )
+    with pytest.raises(ValueError, match=message):
+        resolve(SparsityConfig(method=method, sparsity=0.3))
+    assert resolve(SparsityConfig(method=method, sparsity=0.3, initial_sparsity=0.1))
+
+
 def test_a_dense_baseline_may_have_the_settings_of_a_falling_density():
     """As where a comparison trains one recipe by several methods."""
     moving = {"density_schedule": "cubic", "initial_sparsity": 0.5}
