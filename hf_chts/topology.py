@@ -106,12 +106,13 @@ class Topology:
         refuse_sharded(self.layers, self.optimizer)
         self.config = resolve(found)
         check_rules(self.config)
-        refuse_standstill(self.config, total_steps)
         self.last_update = last_update(self.config, total_steps)
         self.falls = density_settles(self.config, total_steps) > 0
         shapes = {n: (x.out_features, x.in_features) for n, x in self.layers.items()}
         self._counts = functools.partial(link_counts, shapes, self.config)
         self._final_links = sum(self._counts(1.0).values())
+        has_fallen = sum(x.nnz for x in self.layers.values()) <= self._final_links
+        refuse_standstill(self.config, total_steps, has_fallen=has_fallen)
         self.groups = hidden_groups(model)
         self.parts = parts_of(model, self.layers, self.config.head_wise)
         self.removal = removal.make(self.config.removal) if self.config.removal else None
@@ -247,10 +248,9 @@ class Topology:
         if not self.config.percolation:
             return kept
         start = time.perf_counter()
-        frozen = {name: mask for name, mask in kept.items() if self._is_frozen(name)}
-        percolated = {**percolate(kept, self.groups), **frozen}
+        found = percolate(kept, self.groups) | {n: x for n, x in kept.items() if self._is_frozen(n)}
         work.share(time.perf_counter() - start)
-        return percolated
+        return found
 
     def _is_frozen(self, name: str) -> bool:
         return not self.layers[name].values.requires_grad

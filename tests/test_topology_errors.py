@@ -143,6 +143,17 @@ def test_too_short_a_training_for_the_density_to_fall(method) -> None:
     assert Topology(model, optimizer, total_steps=134).last_update == 100
 
 
+def test_a_model_at_its_final_density_may_train_for_a_few_steps() -> None:
+    """As where a saved model is trained a little more."""
+    loop = Loop(method="chtss", sparsity=0.8)
+    for _ in range(12):
+        loop.go()
+    with pytest.warns(UserWarning, match="no link would change in 1 steps"):
+        loop.topology = Topology(loop.model, loop.optimizer, total_steps=1)
+    loop.step = 0
+    assert loop.go() == []
+
+
 def test_links_that_will_never_change_are_told() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
     sparsify(model, SparsityConfig(method="chts", sparsity=0.75))

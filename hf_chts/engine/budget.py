@@ -59,7 +59,9 @@ def density_settles(config: SparsityConfig, total_steps: int) -> int:
     return last_update(config, total_steps) if _falls(resolve(config)) else 0
 
 
-def refuse_standstill(config: SparsityConfig, total_steps: int, *, tell: bool = True) -> None:
+def refuse_standstill(
+    config: SparsityConfig, total_steps: int, *, tell: bool = True, has_fallen: bool = False
+) -> None:
     """Refuse a training too short for a topology update, where the density is to fall.
 
     Where the density stays, this warns: nobody chooses a method for links that never change.
@@ -68,6 +70,7 @@ def refuse_standstill(config: SparsityConfig, total_steps: int, *, tell: bool = 
         config: The configuration; its open fields follow from its method.
         total_steps: Optimizer steps of the whole training.
         tell: Whether to warn; not where :class:`hf_chts.Topology`, which does so, is to follow.
+        has_fallen: Whether the model is at its final density, as after an earlier training.
 
     Raises:
         ValueError: Naming the settings that decide.
@@ -79,7 +82,7 @@ def refuse_standstill(config: SparsityConfig, total_steps: int, *, tell: bool = 
         f"no link would change in {total_steps} steps: updates come every {config.update_interval} "
         f"steps (update_interval) during the first {config.stop_fraction:.0%} (stop_fraction)"
     )
-    if _falls(config):
+    if _falls(config) and not has_fallen:
         start, end = _first_density(config), 1 - config.sparsity
         raise ValueError(
             f"{told}, so that the density would stay at {start:.4g} in place of {end:.4g}: lower "
