@@ -111,6 +111,18 @@ def test_memory_is_bounded(multiple, method) -> None:
             assert not layer.mask.flatten()[layer.past_positions].any()
 
 
+@pytest.mark.parametrize("multiple", [0.1, 0.5])
+def test_memory_is_as_large_as_asked_for_when_the_density_falls(multiple) -> None:
+    """Its size follows from the links that are left, not from those that were there before."""
+    loop = Loop(
+        method="granet", density_schedule="linear", sparsity=0.7, historical_weights=multiple
+    )
+    for _ in range(12):
+        loop.go()
+    for layer in loop.layers.values():
+        assert layer.past_positions.numel() == int(multiple * layer.nnz)
+
+
 def test_without_it_nothing_is_kept() -> None:
     loop = Loop(method="set")
     for _ in range(4):

@@ -268,7 +268,7 @@ def test_a_density_that_a_skipped_step_left_too_high_comes_down(method) -> None:
     assert all(x.density > 0.26 for x in loop.layers.values())
     assert loop.topology.is_due(7)
     assert loop.go()
-    assert all(x.density == pytest.approx(0.25, abs=0.01) for x in loop.layers.values())
+    assert {name: x.nnz for name, x in loop.layers.items()} == {"0": 48, "2": 40, "4": 10}
     assert not loop.topology.is_due(8)
 
 
