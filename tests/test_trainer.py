@@ -59,6 +59,16 @@ def test_accumulation_changes_neither_loss_nor_gradient(make, smoothing, tmp_pat
         torch.testing.assert_close(torch.tensor(other), torch.tensor(runs[0]), rtol=2e-4, atol=1e-5)
 
 
+def test_label_smoothing_counts(tmp_path) -> None:
+    """The loss is linear in it, and the first one is that of the same weights."""
+    first = [
+        run(marian(), tmp_path, max_steps=1, label_smoothing_factor=share)[1][0]["loss"]
+        for share in (0.0, 0.2, 0.6)
+    ]
+    assert abs(first[1] - first[0]) > 1e-4
+    assert first[2] - first[0] == pytest.approx(3 * (first[1] - first[0]), rel=0.02, abs=1e-4)
+
+
 def test_models_that_cannot_shift_labels_train(tmp_path) -> None:
     """M2M100 takes num_items_in_batch for granted and has no method that shifts labels."""
     torch.manual_seed(0)
@@ -167,6 +177,16 @@ def test_evaluation_with_generation_and_the_best_model(tmp_path) -> None:
     assert all(layer.values not in optimizer.state for layer in sparse_layers(model).values())
     trainer.train()
     assert trainer.state.global_step == 6
+
+
+def test_state_of_links_that_stayed_goes_with_the_best_model(tmp_path) -> None:
+    trainer = trainer_of(
+        marian(method="static"), tmp_path, max_steps=2, eval_strategy="steps", eval_steps=1,
+        save_strategy="steps", save_steps=1, load_best_model_at_end=True,
+    )  # fmt: skip
+    trainer.train()
+    for layer in sparse_layers(trainer.model).values():
+        assert trainer.optimizer.optimizer.state[layer.values]["exp_avg"].any()
 
 
 def test_a_second_train_call(tmp_path) -> None:
