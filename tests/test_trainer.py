@@ -7,7 +7,7 @@ from statistics import mean
 
 import pytest
 import torch
-from tiny_training import SEQ2SEQ, Watch, marian, run, sparse, trainer_of
+from tiny_training import SEQ2SEQ, Watch, collate, marian, pairs, run, sparse, trainer_of
 from transformers import (
     BartConfig,
     BartForQuestionAnswering,
@@ -67,6 +67,18 @@ def test_label_smoothing_counts(tmp_path) -> None:
     ]
     assert abs(first[1] - first[0]) > 1e-4
     assert first[2] - first[0] == pytest.approx(3 * (first[1] - first[0]), rel=0.02, abs=1e-4)
+
+
+def test_decoder_inputs_that_a_batch_brings_are_used(tmp_path) -> None:
+    model = marian(method="static")
+    batch = collate(pairs(4))
+    batch["decoder_input_ids"] = torch.full_like(batch["labels"], 5)
+    labels, inputs = batch["labels"], {key: x for key, x in batch.items() if key != "labels"}
+    expected = torch.nn.functional.cross_entropy(
+        model(**inputs).logits.flatten(0, 1), labels.flatten()
+    )
+    loss = trainer_of(model, tmp_path).compute_loss(model, batch)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 def test_models_that_cannot_shift_labels_train(tmp_path) -> None:

@@ -79,6 +79,20 @@ def test_smupar_follows_each_layers_density(base) -> None:
     assert factors[0] == factors[1] < factors[2] == factors[3]
 
 
+def test_layers_of_one_shape_have_the_rate_of_their_mean_density() -> None:
+    model = sparse_model("smupar")
+    one, other = (sparse_layers(model)[name] for name in ("2", "4"))
+    one.set_links(torch.arange(40), torch.ones(40))
+    assert other.nnz == 16
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    Topology(model, optimizer, total_steps=4)
+    seen = watched(optimizer)
+    model(torch.randn(2, 6)).sum().backward()
+    optimizer.step()
+    expected = RATE * (64 + 64) / (40 + 16)
+    assert [seen[0][id(x.values)] for x in (one, other)] == pytest.approx([expected] * 2)
+
+
 def test_a_step_moves_links_by_the_factor() -> None:
     moved = {}
     for scale in (1.0, "smupar"):
