@@ -80,6 +80,15 @@ def test_few_that_never_come_are_filled_up_from_the_zeros():
     assert not (chosen & ~eligible).any()
 
 
+@pytest.mark.parametrize("exponent", [1.0, 0.5])
+def test_few_of_zeros_alone_are_drawn_evenly(exponent):
+    scores, eligible, generator = torch.zeros(40), torch.ones(40).bool(), seeded()
+    n = 2000
+    counts = sum(choose(scores, eligible, 2, generator, exponent).double() for _ in range(n))
+    spread = (n * 0.05 * 0.95) ** 0.5
+    assert ((counts - n * 0.05).abs() < 5 * spread).all()
+
+
 def test_few_are_drawn_by_the_law_where_one_link_has_most_of_the_odds():
     """Draws repeat there, and what is missing is drawn of the others."""
     odds = [0.9, *[0.1 / 40] * 40]
