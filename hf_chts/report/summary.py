@@ -133,9 +133,7 @@ def _density(run: RunData) -> float:
 
 
 def _speed(run: RunData) -> str:
-    speeds = [number(row, "train_steps_per_second") for row in run.metrics]
-    known = [speed for speed in speeds if speed is not None]
-    return f"{known[-1]:.2f}" if known else "-"
+    return f"{run.last_step / run.training_seconds:.2f}" if run.training_seconds else "-"
 
 
 def _processor(run: RunData) -> str:
