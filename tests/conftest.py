@@ -15,7 +15,10 @@ install_import_hook(
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
+settings.register_profile("untimed", deadline=None)  # machines are shared
+settings.load_profile("untimed")
 torch.set_num_threads(1)
 
 

@@ -11,7 +11,6 @@ OURS = (ValueError, TypeError, OSError)
 fuzz = settings(
     max_examples=int(os.environ.get("FUZZ_CASES", "100")),  # take thousands before a release
     derandomize="FUZZ_CASES" not in os.environ,  # the same cases each time, new ones on request
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

@@ -111,7 +111,7 @@ def test_no_bias_is_made_for_constants_of_zero():
     assert model.down_proj.bias is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.floats(0.05, 0.6), st.booleans())
 def test_perceptrons_compute_the_same_and_come_to_rest(seed, density, bias):
     torch.manual_seed(seed)

@@ -14,7 +14,7 @@ from hf_chts import SparseLinear, SparsityConfig, Topology, initial_mask, sparse
 from hf_chts.rules.select import choose
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.one_of(st.floats(allow_nan=True, width=32), st.sampled_from([0.0, 1e38, 3e38, 1e-45])),
@@ -50,7 +50,7 @@ def test_any_zeta_keeps_the_number_of_links(method, zeta) -> None:
         assert bool(layer.values.isfinite().all())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 9), st.integers(1, 9), st.floats(1e-6, 1 - 1e-6),
     st.sampled_from(["set", "rigl", "chts", "cht"]), st.floats(0, 1),

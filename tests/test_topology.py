@@ -35,7 +35,7 @@ def test_exact_link_counts_and_no_dense_tensors(method) -> None:
         loop.dense_state()  # checks the shapes of the optimizer's state
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     method=st.sampled_from(METHODS[1:]),
     sparsity=st.floats(0.0, 0.97),

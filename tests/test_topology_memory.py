@@ -99,7 +99,7 @@ def test_the_longest_gone_are_forgotten_first() -> None:
     assert layer.past_positions.tolist() == [3, 4]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.1, 3.0), st.sampled_from(["set", "chts", "rigl"]))
 def test_memory_is_bounded(multiple, method) -> None:
     loop = Loop(method=method, sparsity=0.7, zeta=0.6, historical_weights=multiple, kernel="dense")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from types import ModuleType
 from typing import Any
 
@@ -82,6 +81,7 @@ class SparseLinear(nn.Module):
         self.coactivation: CoActivation | None = None
         self._compute: ModuleType = dense
         self._index: tuple[Tensor, ...] = ()
+        self._unfit = ""  # why the kernel cannot take the weights
 
     @property
     def nnz(self) -> int:
@@ -165,7 +165,7 @@ class SparseLinear(nn.Module):
 
     def rebuild_index(self) -> None:
         """Choose the kernel and let it prepare for the present links, if they are sound."""
-        self._index = ()
+        self._index, self._unfit = (), ""
         if self.values.is_meta or self.crow_indices.is_meta or self.what_is_wrong():
             return  # the links, or the rest of them, are still to come
         self._compute = pick_kernel(self.kernel, self.values)
@@ -190,8 +190,8 @@ class SparseLinear(nn.Module):
             ValueError: If the kernel cannot take weights of this type, or on this device.
             TypeError: If ``x`` holds no real floating-point numbers.
         """
-        if not self._index:
-            self.rebuild_index()  # a kernel that cannot take the weights says why
+        if self._unfit:
+            raise ValueError(self._unfit)
         if not self._index:
             raise RuntimeError(
                 f"this layer of {self.out_features} x {self.in_features} has no sound links: set "
@@ -226,8 +226,10 @@ class SparseLinear(nn.Module):
         leave a model of which one part has moved and the rest has not.
         """
         super()._apply(fn, recurse)
-        with contextlib.suppress(ValueError):
+        try:
             self.rebuild_index()
+        except ValueError as error:
+            self._unfit = str(error)
         return self
 
     def _load_from_state_dict(

@@ -51,7 +51,7 @@ def test_alternating_communities_are_the_worst_case():
     assert found.mistakes == (7, 7)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from("abc"), min_size=4, max_size=12))
 def test_mistakes_are_the_others_in_the_shortest_arc(labels):
     found = separability(labels, n_permutations=5)
@@ -62,7 +62,7 @@ def test_mistakes_are_the_others_in_the_shortest_arc(labels):
     assert 0 < found.p_value <= 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.permutations(range(12)), st.integers(0, 11))
 def test_turning_mirroring_and_renaming_change_nothing(order, turn):
     labels = [number % 3 for number in order]

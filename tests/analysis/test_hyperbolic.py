@@ -111,7 +111,7 @@ def test_close_points_far_out_keep_their_digits():
     assert hyperbolic_distance(15, 0, 15 + 1e-6, 0) == pytest.approx(1e-6, rel=1e-3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(point, point, point)
 def test_distance_is_a_metric(a, b, c):
     def distance(p, q):

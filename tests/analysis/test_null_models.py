@@ -37,7 +37,7 @@ def frequencies(draw, all_masks, n_draws):
 # The models
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(masks, st.integers(0, 5))
 def test_er_keeps_shape_and_number_of_links(mask, seed):
     drawn = er(mask, seed)
@@ -46,7 +46,7 @@ def test_er_keeps_shape_and_number_of_links(mask, seed):
     assert drawn.sum() == mask.sum()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(masks, st.integers(0, 5))
 def test_rewired_keeps_every_degree(mask, seed):
     before = mask.copy()

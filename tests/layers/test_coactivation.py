@@ -45,7 +45,7 @@ def test_by_hand():
     assert_close(gathered((x, y)).correlation(), torch.tensor(want))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=6),
     st.floats(-1e3, 1e3),

@@ -30,7 +30,7 @@ def dropped(x, p=0.3, seed=0, **kwargs):
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
     seed=st.integers(0, 10),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_numbers_are_dropped_or_scaled(shape, p, dtype, seed) -> None:
     x = torch.randn(shape).to(dtype)
     y = dropped(x, p, seed)

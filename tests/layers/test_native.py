@@ -66,7 +66,7 @@ KINDS = ["transposed", "rows apart", "columns apart", "expanded", "misaligned"]
     bias=st.booleans(),
     wide=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_matches_dense(out, in_, tokens, density, kind, dtype, bias, wide):
     layer = Layer(out, in_, density, seed=out + in_, wide=wide)
     assert_matches_dense(layer, strided(tokens, in_, kind).to(dtype), bias)

@@ -114,6 +114,14 @@ def test_a_model_moves_whole_also_where_a_kernel_cannot_follow():
     torch.testing.assert_close(model[0](x), want, atol=1e-2, rtol=1e-2)
 
 
+def test_links_that_were_never_set_are_not_taken_for_none():
+    layer, x = SparseLinear(IN, OUT, 0), torch.ones(2, IN)
+    with pytest.raises(RuntimeError, match="has no sound links: set them"):
+        layer(x)
+    layer.set_links(torch.empty(0, dtype=torch.long), torch.empty(0))
+    assert layer(x).shape == (2, OUT)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies_are_equal_and_independent(kernel, how):

@@ -35,7 +35,7 @@ def test_every_published_start_is_registered():
 
 
 @pytest.mark.parametrize("rule", sorted(initial))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 9), st.integers(1, 9), st.floats(0, 1), st.integers(0, 99))
 def test_exact_number_of_links_and_same_seed_same_mask(rule, out, inp, share, seed):
     n_links = max(1, round(share * out * inp))
@@ -79,7 +79,7 @@ def test_brf_gives_the_remainder_to_any_outputs():
     assert (more - 2 / 6).abs().max() < 5 * (2 / 9 / 300) ** 0.5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 1), st.integers(0, 99))
 def test_brf_uniform_degrees_leave_no_output_without_links(out, inp, share, seed):
     n_links = max(1, round(share * out * inp))

@@ -116,7 +116,7 @@ def test_reference_vectors(link_vectors, case, names, group):
         assert not (lost & active).any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 6), st.floats(0, 0.7), st.integers(0, 9999))
 def test_fixed_point_invariants(width, density, seed):
     generator = torch.Generator().manual_seed(seed)

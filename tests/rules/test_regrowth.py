@@ -75,7 +75,7 @@ def test_reference_vectors(link_vectors, name, dtype, rtol):
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 9), st.floats(0, 1), st.integers(0, 999))
 def test_equals_path_enumeration(name, out, inp, density, seed):
     mask = torch.rand(out, inp, generator=torch.Generator().manual_seed(seed)) < density

@@ -99,7 +99,7 @@ def by_enumeration(weight):
     return scores
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 8), st.integers(1, 8), st.floats(0, 1), st.integers(0, 99))
 def test_weighted_paths_equal_path_enumeration(out, inp, density, seed):
     links = random_links(out, inp, density, seed)

@@ -94,7 +94,7 @@ def test_never_writes_to_its_input_and_repeats(registry, name, mask):
 
 
 @each_rule
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(2, 9), st.integers(2, 9), st.floats(0.1, 0.9), st.integers(0, 99))
 def test_renaming_neurons_renames_scores(registry, name, out, inp, density, seed):
     rule = registry[name]

@@ -138,7 +138,7 @@ def test_scores_of_zero_wait_until_the_positive_ones_run_out(exponent):
     assert (counts[[0, 2, 4, 5]] - 400).abs().max() < 5 * 14.2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_exact_count_all_eligible_repeatable_and_pure(data):
     rows, columns = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))

@@ -66,7 +66,7 @@ def test_worked_by_hand() -> None:
     assert LabelSmoothedLoss(0.3)({"logits": logits}, labels).item() == pytest.approx(1.3862944)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cut=st.integers(1, 3), smoothing=st.sampled_from([0.0, 0.1]))
 def test_parts_add_up_to_the_whole(cut: int, smoothing: float) -> None:
     logits, labels = example()

@@ -73,7 +73,7 @@ def test_pack_by_hand() -> None:
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=80)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(lengths=LENGTHS, max_tokens=st.integers(30, 100), world=st.integers(1, 4))
 def test_sampler_invariants(lengths: list[int], max_tokens: int, world: int) -> None:
     sampler = TokenBatchSampler(lengths, max_tokens, seed=3, world_size=world)

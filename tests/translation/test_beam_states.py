@@ -40,7 +40,7 @@ def states(rows=6, tokens=5, heads=3, width=4, lines=4, shared=False, seed=0, dt
     scale=st.sampled_from([None, 0.3, 3.0]),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_attention_is_that_of_float64(rows, tokens, heads, width, shared, masked, scale, seed):
     query, own, plain = states(rows, tokens, heads, width, shared=shared, seed=seed)
     mask = torch.rand(rows, 1, 1, tokens) < 0.7 if masked else None

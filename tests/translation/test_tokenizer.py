@@ -53,7 +53,7 @@ def test_specials_and_size(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(words=st.lists(st.sampled_from([*WORDS, "ﬁne", "\uff2dan", "Ma\u0308nner"]), min_size=1))
 def test_round_trip(kind: str, words: list[str]) -> None:
     text = " ".join(words)
