@@ -9,8 +9,6 @@ import pytest
 
 from hf_chts.rules.schedules import noam
 from hf_chts.translation import run
-from hf_chts.translation.data import load_pairs
-from hf_chts.translation.model import make_model, make_tokenizers
 
 
 def logged(recipe, folder, **training) -> list[dict]:
@@ -34,17 +32,3 @@ def test_smoothing_and_rates_reach_the_log(recipe, tmp_path) -> None:
     warmup, rate = recipe.training.warmup_steps, recipe.training.learning_rate
     found = [row["learning_rate"] for row in rows[0.0]]
     assert found == pytest.approx([rate * noam(step, warmup, 16) for step in (1, 2)])
-
-
-def test_init_scale_is_a_factor_on_the_weights_of_a_new_model(recipe) -> None:
-    tokenizers = make_tokenizers(recipe, load_pairs(recipe.data.train))
-    spread = []
-    for scale in (1.0, 3.0):
-        model = make_model(
-            replace(recipe, model=replace(recipe.model, init_scale=scale)), tokenizers
-        )
-        layers = model.model.encoder.layers[0]
-        spread.append([float(layers.fc1.weight.std()), float(layers.self_attn.q_proj.weight.std())])
-    xavier = [(2 / (16 + 24)) ** 0.5, (2 / (16 + 16)) ** 0.5]
-    assert spread[0] == pytest.approx(xavier, rel=0.2)
-    assert spread[1] == pytest.approx([3 * std for std in xavier], rel=0.2)
