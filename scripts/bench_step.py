@@ -35,14 +35,16 @@ VOCABULARY = 10_000
 SENTENCE = 32  # tokens a side
 
 
-def make(ffn: int, sparsity: float | None) -> tuple[Any, torch.optim.Optimizer]:
-    """A 6+6-layer Marian of width 512 and its optimizer; ``sparsity`` None leaves it dense."""
+def make(
+    ffn: int, sparsity: float | None, width: int = 512, layers: int = 6
+) -> tuple[Any, torch.optim.Optimizer]:
+    """A Marian and its optimizer; ``sparsity`` None leaves it dense."""
     torch.manual_seed(0)
     config = MarianConfig(
         vocab_size=VOCABULARY,
-        d_model=512,
-        encoder_layers=6,
-        decoder_layers=6,
+        d_model=width,
+        encoder_layers=layers,
+        decoder_layers=layers,
         encoder_attention_heads=8,
         decoder_attention_heads=8,
         encoder_ffn_dim=ffn,
