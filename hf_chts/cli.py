@@ -133,7 +133,7 @@ def translate(
     settings = _changed(run.usual_scoring(model)[1], beams, length_penalty)
     text = "".join(line + "\n" for line in run.translate_stream(model, lines, settings))
     if output is None:
-        sys.stdout.write(text)
+        sys.stdout.buffer.write(text.encode("utf-8"))  # as it is read, whatever the locale
     else:
         write_text(output, text)
 

@@ -31,8 +31,7 @@ def sparsify(
 ) -> PatchReport:
     """Replace linear layers by sparse ones, in place.
 
-    Everything is checked and drawn before the first layer is replaced. Hooks on a linear layer go
-    with it: register them afterwards.
+    Everything is checked and drawn before the first layer is replaced.
 
     Args:
         model: A Transformers model, or any module with ``nn.Linear`` (or ``Conv1D``) layers.
@@ -46,14 +45,15 @@ def sparsify(
 
     Raises:
         ValueError: If the model is sparse already, nothing is left to patch, a pattern matches
-            nothing, the method or a rule is unknown, a layer would have no link, or a rule looks
-            at inputs and there is no calibration data.
+            nothing, the method or a rule is unknown, a layer would have no link, has no data or
+            has hooks, or a rule looks at inputs and there is no calibration data.
     """
     report, chosen, config = plan(model, config or SparsityConfig())
     if config.method == "dense":  # the baseline: nothing changes, trainers know it is meant
         model.sparsity_config = config  # type: ignore[assignment]
         return report
     _refuse_meta(chosen)
+    _refuse_hooks(chosen)
     counts = {row.name: row.n_links for row in report.rows}
     seen = {} if calibration is None else layer_inputs(model, chosen, calibration)
     with torch.device("cpu"):  # rules draw there, whatever the default device is
@@ -144,6 +144,17 @@ def _refuse_meta(findings: list[Finding]) -> None:
     for finding in findings:
         if finding.module.weight.device.type == "meta":
             raise ValueError(f"{finding.name} has no data (meta device): load the weights first")
+
+
+def _refuse_hooks(findings: list[Finding]) -> None:
+    """Hooks would go with the layer that they are on."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    for finding in findings:
+        if any(getattr(finding.module, kind) for kind in kinds):
+            raise ValueError(
+                f"{finding.name} has a hook, which would be lost with the dense layer: remove it "
+                "and register it again afterwards, or leave the layer dense with exclude"
+            )
 
 
 def _settle_start(model: nn.Module, config: SparsityConfig) -> SparsityConfig:

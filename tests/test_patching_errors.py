@@ -95,3 +95,22 @@ def test_a_model_without_linears_or_without_data_is_refused():
         sparsify(model, SparsityConfig(sparsity=0.5))
     assert type(model[0]) is nn.Linear
     assert plan(model, SparsityConfig(sparsity=0.5))[0].sparse_links == 32
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda layer: layer.register_forward_hook(lambda *_: None),
+        lambda layer: layer.register_forward_pre_hook(lambda *_: None),
+        lambda layer: layer.register_full_backward_hook(lambda *_: None),
+        lambda layer: layer.register_full_backward_pre_hook(lambda *_: None),
+    ],
+)
+def test_a_hook_that_would_be_lost_is_refused(hook):
+    model = perceptron(8, 8, 8)
+    hook(model[2])
+    with pytest.raises(ValueError, match=r"^2 has a hook, .* exclude$"):
+        sparsify(model, SparsityConfig(sparsity=0.5))
+    assert type(model[0]) is nn.Linear
+    sparsify(model, SparsityConfig(sparsity=0.5, exclude=("2",)))
+    assert type(model[2]) is nn.Linear

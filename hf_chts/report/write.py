@@ -32,6 +32,7 @@ from hf_chts.report.training_curves import (
     topology_charts,
     training_charts,
 )
+from hf_chts.safe_saving import write_text
 
 
 def write_report(
@@ -78,7 +79,7 @@ def write_report(
             gaps = write_graphml(run, Path(graphml), progress)
             content["gaps"] += [(run.name, gap) for gap in gaps]
         progress("the page")
-        path.write_text(render(content), encoding="utf-8")
+        write_text(path, render(content))
     return path
 
 

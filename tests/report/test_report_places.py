@@ -30,3 +30,13 @@ def test_names_in_any_script_are_kept(tmp_path):
     path = write_report(run, output=tmp_path / "отчёт" / "seite é.html", figures=tmp_path / "図")
     assert "<h1>übersetzer ☃</h1>" in path.read_text(encoding="utf-8")
     assert (tmp_path / "図" / "training-loss.png").stat().st_size > 0
+
+
+def test_a_page_that_cannot_be_finished_leaves_the_one_that_was_there(tmp_path, monkeypatch):
+    run = write_dense_run(tmp_path / "run")
+    path = write_report(run)
+    before = path.read_bytes()
+    monkeypatch.setattr("hf_chts.report.write.render", lambda _: "half a page \ud800")
+    with pytest.raises(UnicodeEncodeError):
+        write_report(run)
+    assert path.read_bytes() == before
