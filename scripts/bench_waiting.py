@@ -60,7 +60,8 @@ def measure(busy: int, args: argparse.Namespace) -> dict[str, float]:
     """Seconds of a step under each setting, beside so many busy processes."""
     with ExitStack() as stack:
         for _ in range(busy):
-            other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            program = [sys.executable, "-c", "while True: pass"]
+            other = subprocess.Popen(program, start_new_session=True)  # as from another terminal
             stack.callback(other.kill)
         turns = [{name: seconds_a_step(name, args) for name in SETTINGS} for _ in range(args.turns)]
     return {name: statistics.median(turn[name] for turn in turns) for name in SETTINGS}
