@@ -92,4 +92,5 @@ def unpack(
 
 def count_bits(packed: UInt8[Tensor, " bytes"]) -> int:
     """Number of set bits."""
-    return sum(int(((packed >> bit) & 1).sum()) for bit in range(8))
+    counts = torch.stack([((packed >> bit) & 1).sum() for bit in range(8)])
+    return int(counts.sum())  # a GPU is waited for once

@@ -171,7 +171,8 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     TORCH_CHECK(!value.isGenerator() || value.toGenerator().device().type() != at::kCPU,
                 name, ": the generator is one of the CPU");
   }
-  if (WAITING.count(name)) ++waits;
+  const bool told = name == "aten::repeat_interleave" && !stack->back().isNone();  // output_size
+  if (WAITING.count(name) && !told) ++waits;
   std::optional<at::Generator> own, of_cpu;
   for (size_t i = stack->size() - n; i < stack->size(); ++i) {
     if (!(*stack)[i].isGenerator()) continue;

@@ -85,6 +85,7 @@ def methods() -> None:
         here, _ = links_after(method, "cpu")
         assert all(torch.equal(there[name], here[name]) for name in here), method
         assert not any(n for step, n in enumerate(waits, 1) if step % 4), (method, waits)
+        assert max(waits) <= 50 * len(here), (method, waits)
 
 
 def translator() -> Any:
