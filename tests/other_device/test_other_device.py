@@ -14,6 +14,7 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
+WRITTEN_FOR = "2.13."  # the torch whose C++ headers are used; those of others are no promise
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,9 @@ def library(tmp_path_factory):
          f"-L{torch_folder / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10", "-o", made],
         capture_output=True, text=True,
     )  # fmt: skip
-    if built.returncode:  # the headers of torch are no promise
+    if built.returncode and not torch.__version__.startswith(WRITTEN_FOR):
         pytest.skip(f"no other device for torch {torch.__version__}: {built.stderr[:500]}")
+    assert built.returncode == 0, built.stderr[:3000]
     return made
 
 
