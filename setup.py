@@ -22,7 +22,7 @@ FLAGS += ["-Wno-psabi", "-Wno-maybe-uninitialized"]
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 AVX512 += ["-mprefer-vector-width=512"]
 OF_ISA = ("kernels", "few", "dropout", "attention")  # compiled for each instruction set
-OF_ALL = ("index", "interface")
+OF_ALL = ("index", "interface", "matrix")
 ON_X86 = {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512}
 
 
@@ -52,7 +52,7 @@ class BuildKernels(build_ext):
                 depends=ext.depends,
             )
         objects += self.compiler.compile(
-            [str(SOURCES / "index.cpp"), str(SOURCES / "interface.cpp")],
+            [str(SOURCES / f"{name}.cpp") for name in OF_ALL],
             output_dir=self.build_temp,
             extra_postargs=FLAGS,
             depends=ext.depends,

@@ -1,5 +1,6 @@
 // Runs the kernels on random layers and compares with plain loops. Built with sanitizers by
 // test_native_sanitizers.py. Prints nothing when all is well.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -8,6 +9,7 @@
 
 #include "api.h"
 #include "index.h"
+#include "matrix.h"
 
 namespace {
 
@@ -143,12 +145,26 @@ bool check_attention(const Kernels& kernels, int64_t rows, int64_t tokens, int64
     return close(y, y2, "attention");
 }
 
+// Two rows of three with links (0, 2), (1, 0), (1, 1).
+template <class Number, class Column>
+bool check_matrix(bool wide) {
+    const int32_t starts[] = {0, 1, 3};
+    const Column columns[] = {2, 0, 1};
+    const Number values[] = {5, 6, 7}, matrix[] = {0, 0, 5, 6, 7, 0};
+    std::vector<Number> spread_out(6, 9), collected(3, 9);
+    Layer layer = {2, 3, 3, starts, columns, wide};
+    spread(layer, values, spread_out.data(), sizeof(Number), 2);
+    collect(layer, matrix, collected.data(), sizeof(Number), 2);
+    return std::equal(spread_out.begin(), spread_out.end(), matrix) &&
+           std::equal(collected.begin(), collected.end(), values);
+}
+
 }  // namespace
 
 int main() {
     const int64_t shapes[][2] = {{1, 1}, {16, 16}, {33, 300}, {270, 37}};
     const int64_t tokens[] = {0, 1, 3, 8, 16, 40, 100, 150};
-    bool good = true;
+    bool good = check_matrix<uint16_t, int16_t>(false) && check_matrix<uint32_t, int32_t>(true);
     for (const Kernels* kernels : {CHECKED}) {
         good &= check_refusal(*kernels);
         for (int64_t n : {0, 1, 15, 17, 1024, 1025, 3000}) good &= check_dropout(*kernels, n);

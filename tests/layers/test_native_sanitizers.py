@@ -40,7 +40,7 @@ def test_sanitizers_find_nothing(isa, tmp_path):
     ]
     flags += [f"-I{SOURCES}", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     defines = [f"-DHF_CHTS_ISA={isa}", f"-DCHECKED=&kernels_{isa}"]
-    names = ("kernels", "few", "dropout", "attention", "index")
+    names = ("kernels", "few", "dropout", "attention", "index", "matrix")
     sources = [str(SOURCES / f"{name}.cpp") for name in names]
     command = [
         COMPILER,

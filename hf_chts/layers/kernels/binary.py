@@ -30,6 +30,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         _BOOL,
         [_I64] * 3 + [_PTR, _I64, _PTR, _I64, _PTR, _I64] + [_PTR] * 4 + [_BOOL, _INT],
     ),
+    "spread": (None, [_I64] * 3 + [_PTR, _PTR, _BOOL, _PTR, _PTR, _INT, _INT]),
+    "collect": (None, [_I64] * 3 + [_PTR, _PTR, _BOOL, _PTR, _PTR, _INT, _INT]),
     "dropout": (None, [_I64, _PTR, _PTR, ctypes.c_uint64, ctypes.c_uint32, _BOOL, _INT]),
     "run_attention": (
         _BOOL,
@@ -62,6 +64,8 @@ class Binary:
     build_index: Callable[..., bool]
     run_forward: Callable[..., bool]
     run_backward: Callable[..., bool]
+    spread: Callable[..., None]
+    collect: Callable[..., None]
     dropout: Callable[..., None]
     run_attention: Callable[..., bool]
 

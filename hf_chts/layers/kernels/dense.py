@@ -6,6 +6,7 @@ reference on every device. Memory: one transient (out, in) matrix, never kept fo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -73,13 +74,34 @@ class _TransientWeight(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, values, positions = ctx.saved_tensors
         grad = grads[0]
-        grad_x = grad_values = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad @ scatter(values.to(grad.dtype), positions, ctx.shape)
-        rows = grad.reshape(-1, ctx.shape[0])
-        if ctx.needs_input_grad[1]:
-            grad_weight = rows.t() @ x.reshape(-1, ctx.shape[1])
-            grad_values = grad_weight.flatten().index_select(0, positions).to(values.dtype)
-        if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
-            grad_bias = rows.sum(0).to(ctx.bias_dtype)
-        return grad_x, grad_values, grad_bias, None, None
+        wants = ctx.needs_input_grad[:3]
+        grad_x, grad_weight, grad_bias = gradients(
+            grad, x, lambda: scatter(values.to(grad.dtype), positions, ctx.shape), wants
+        )
+        if grad_weight is not None:
+            grad_weight = grad_weight.flatten().index_select(0, positions).to(values.dtype)
+        if grad_bias is not None:
+            grad_bias = grad_bias.to(ctx.bias_dtype)
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+def gradients(
+    grad: Float[Tensor, "*batch out"],
+    x: Float[Tensor, "*batch in"],
+    weight: Callable[[], Tensor],
+    wants: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of ``x``, of the dense (out, in) weight and of the bias, where they are wanted.
+
+    Args:
+        grad: Gradient of ``x @ weight.T + bias``.
+        x: As in the forward pass.
+        weight: Makes the weight again.
+        wants: Which of the three are wanted.
+    """
+    rows = grad.reshape(-1, grad.shape[-1])
+    return (
+        grad @ weight() if wants[0] else None,
+        rows.t() @ x.reshape(-1, x.shape[-1]) if wants[1] else None,
+        rows.sum(0) if wants[2] else None,
+    )

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_chts.layers.kernels import dense
+from hf_chts.layers.kernels import dense, native_matrix
 from hf_chts.layers.kernels.binary import binary, check_memory, load, threads
 
 _COMPUTES = (torch.float32, torch.bfloat16)  # the types of x; sums are in float32
@@ -54,9 +54,7 @@ def build_index(
             f"{out_features} x {in_features}: use kernel='dense'"
         )
     crow = crow.to(torch.int32).contiguous()
-    if col.dtype != torch.int16:
-        col = col.to(torch.int32)
-    col = col.contiguous()
+    col = (col if col.dtype == torch.int16 else col.to(torch.int32)).contiguous()
     if crow.shape != (out_features + 1,) or col.dim() != 1:
         raise ValueError(
             f"expected {out_features + 1} row pointers and a list of columns; got shapes "
@@ -83,6 +81,7 @@ def linear(
 ) -> Float[Tensor, "*batch out"]:
     """``x @ W.T + bias`` in the type of ``x``; float32 inside, other types by a cast.
 
+    Many links are multiplied as a matrix where that is faster (``native_matrix``).
     Transforms of ``torch.func`` (``grad``, ``vmap``, ``jacrev``), which follow operations and not
     memory, are computed by the dense kernel.
 
@@ -97,6 +96,9 @@ def linear(
     elif torch._C._are_functorch_transforms_active():
         positions = dense.build_index(index[0], index[1], out_features, in_features)
         y = dense.linear(x, values, bias, positions, out_features, in_features)
+    elif native_matrix.is_faster(x, values.numel(), out_features, in_features):
+        _check(x, values, bias, index[1], [out_features, in_features])
+        y = native_matrix.linear(x, values, bias, *index[:2])
     elif not torch.is_grad_enabled():  # decoding one token, autograd's books take long
         crow, col, views = index
         y = _forward(x, values, bias, crow, col, views, in_features)

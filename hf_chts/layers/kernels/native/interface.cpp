@@ -4,6 +4,7 @@
 
 #include "api.h"
 #include "index.h"
+#include "matrix.h"
 #include "tiny.h"
 
 namespace {
@@ -22,6 +23,11 @@ bool runs_here(const Kernels& kernels) {
     }
 #endif
     return &kernels == &kernels_baseline;
+}
+
+// A thread is worth waking for about this many numbers to move.
+int useful_movers(int64_t numbers, int threads) {
+    return static_cast<int>(std::min<int64_t>(threads, numbers / 65536 + 1));
 }
 
 // A thread is worth waking for about this many multiply-adds.
@@ -89,11 +95,23 @@ bool hf_chts_run_backward(int64_t out, int64_t in, int64_t n_links, const void* 
     return chosen->backward(job);
 }
 
+void hf_chts_spread(int64_t out, int64_t in, int64_t n_links, const int32_t* row_starts,
+                    const void* columns, bool wide_columns, const void* values, void* matrix,
+                    int bytes, int threads) {
+    spread({out, in, n_links, row_starts, columns, wide_columns}, values, matrix, bytes,
+           useful_movers(out * in, threads));
+}
+
+void hf_chts_collect(int64_t out, int64_t in, int64_t n_links, const int32_t* row_starts,
+                     const void* columns, bool wide_columns, const void* matrix, void* values,
+                     int bytes, int threads) {
+    collect({out, in, n_links, row_starts, columns, wide_columns}, matrix, values, bytes,
+            useful_movers(n_links, threads));
+}
+
 void hf_chts_dropout(int64_t n, const void* x, void* y, uint64_t seed, uint32_t keep,
                      bool is_bfloat16, int threads) {
-    int64_t useful = n / 65536 + 1;
-    int active = static_cast<int>(std::min<int64_t>(threads, useful));
-    chosen->dropout({n, x, y, seed, keep, is_bfloat16, active});
+    chosen->dropout({n, x, y, seed, keep, is_bfloat16, useful_movers(n, threads)});
 }
 
 bool hf_chts_run_attention(int64_t rows, int64_t tokens, int64_t heads, int64_t width,

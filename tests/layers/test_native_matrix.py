@@ -1,0 +1,105 @@
+"""Links multiplied as a matrix: where, and like a dense layer."""
+
+import pytest
+import torch
+from native_cases import Layer, assert_close, needs_binary
+
+from hf_chts.layers.kernels import native_matrix
+
+HAS_AMX = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+
+
+def way(y):
+    """How a result was worked out."""
+    return type(y.grad_fn).__name__.removesuffix("Backward")
+
+
+@pytest.fixture
+def amx(monkeypatch):
+    """Bfloat16 as it is on a processor with units for matrices, whatever this one is."""
+    least = {torch.float32: native_matrix._OF_FLOAT32, torch.bfloat16: native_matrix._OF_BFLOAT16}
+    monkeypatch.setattr(native_matrix, "_least_density", least.get)
+
+
+@needs_binary
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("leading", [(300,), (3, 100)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_outputs_and_gradients_are_those_of_a_dense_layer(amx, dtype, leading, wide):
+    layer = Layer(30, 20, 0.8, wide=wide).requires_grad()
+    x = torch.randn(*leading, 20).to(dtype).requires_grad_()
+    y = layer(x)
+    assert way(y) == "_AsMatrix"
+    direction = torch.randn(y.shape).to(dtype)
+    grads = torch.autograd.grad(y, (x, layer.values, layer.bias), direction)
+    rows, up, weight = x.detach().double(), direction.double(), layer.dense()
+    assert (y.dtype, *(g.dtype for g in grads)) == (dtype, dtype, torch.float32, torch.float32)
+    assert_close(y, rows @ weight.T + layer.bias.detach().double(), dtype)
+    assert_close(grads[0], up @ weight, dtype)
+    flat_up, flat_rows = up.reshape(300, 30), rows.reshape(300, 20)
+    assert_close(grads[1], (flat_up.T @ flat_rows)[layer.mask], dtype)
+    assert_close(grads[2], flat_up.sum(0), dtype)
+
+
+@needs_binary
+@pytest.mark.parametrize(
+    ("dtype", "density", "tokens", "expected"),
+    [
+        (torch.float32, 0.75, 256, "_AsMatrix"),
+        (torch.float32, 0.55, 256, "_Eager"),
+        (torch.float32, 0.75, 255, "_Eager"),
+        (torch.bfloat16, 0.3, 256, "_AsMatrix"),
+        (torch.bfloat16, 0.1, 256, "_Eager"),
+        (torch.bfloat16, 0.3, 255, "_Eager"),
+    ],
+)
+def test_many_links_and_tokens_are_multiplied_as_a_matrix(amx, dtype, density, tokens, expected):
+    layer = Layer(40, 50, density).requires_grad()
+    assert way(layer(torch.randn(tokens, 50, dtype=dtype))) == expected
+
+
+@needs_binary
+def test_bfloat16_goes_link_by_link_where_there_are_no_units_for_it():
+    layer = Layer(40, 50, 0.5).requires_grad()
+    y = layer(torch.randn(256, 50, dtype=torch.bfloat16))
+    assert way(y) == ("_AsMatrix" if HAS_AMX else "_Eager")
+
+
+@needs_binary
+def test_only_wanted_gradients_are_made():
+    layer = Layer(20, 30, 0.9)
+    layer.bias.requires_grad_()
+    x = torch.randn(300, 30)
+    layer(x).sum().backward()
+    torch.testing.assert_close(layer.bias.grad, torch.full((20,), 300.0))
+    assert x.grad is None
+    assert layer.values.grad is None
+
+
+@needs_binary
+def test_no_matrix_is_kept_for_the_backward():
+    layer, kept = Layer(20, 30, 0.9).requires_grad(), []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor
+    ):
+        layer(torch.randn(300, 30))
+    assert sorted(kept) == sorted([300 * 30, layer.values.numel(), 21, layer.col.numel()])
+
+
+@needs_binary
+def test_a_second_derivative_is_refused_and_not_wrong():
+    layer = Layer(20, 30, 0.9).requires_grad()
+    x = torch.randn(300, 30, requires_grad=True)
+    (grad,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@needs_binary
+def test_wrong_shapes_are_refused_as_by_the_other_way():
+    layer = Layer(20, 30, 0.9)
+    with pytest.raises(ValueError, match="takes 30 features; got x of"):
+        layer(torch.randn(300, 31))
+    layer.values = torch.randn(layer.values.numel() + 1)
+    with pytest.raises(ValueError, match=r"a layer of 20 x 30 with \d+ links; got \d+ values"):
+        layer(torch.randn(300, 30))
