@@ -5,13 +5,14 @@ turn is dense / sparse, and medians are shown. The sparse side is the public lay
 reordering of weights and gradients, and bias are all inside.
 
     python scripts/bench_layers.py [--layers 512x512 ...] [--tokens 1024 64] [--density 0.1 ...]
-                                   [--threads N] [--turns 15] [--bf16] [--csr] [--sparselab]
-                                   [--json FILE]
+                                   [--threads N] [--turns 15] [--bf16] [--ways] [--csr]
+                                   [--sparselab] [--json FILE]
 
-``--bf16``, ``--csr`` and ``--sparselab`` take turns, too: their columns are dense in float32 /
-theirs, forward and backward together. Of ``--bf16`` these are the dense layer under bfloat16
-autocast, the sparse one by its native kernel, and by the dense kernel. torch computes the gradient
-of a CSR matrix densely, for all places of the matrix.
+``--bf16``, ``--ways``, ``--csr`` and ``--sparselab`` take turns, too: their columns are dense in
+float32 / theirs, forward and backward together. Of ``--bf16`` these are the dense layer under
+bfloat16 autocast, the sparse one by its native kernel, and by the dense kernel; of ``--ways`` the
+native kernel link by link and by a matrix, whichever it would choose (in both types with --bf16).
+torch computes the gradient of a CSR matrix densely, for all places of the matrix.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from hf_chts.layers.kernels import native
+from hf_chts.layers.kernels import native, native_matrix
 from hf_chts.layers.sparse_linear import SparseLinear
 
 INSTALL = "pip install 'hf-chts[bench]'"
@@ -93,6 +95,20 @@ class InBfloat16(nn.Module):
         return y
 
 
+class OneWay(nn.Module):
+    """A layer whose links the native kernel multiplies one by one, or as a matrix."""
+
+    def __init__(self, layer: SparseLinear, as_matrix: bool) -> None:
+        super().__init__()
+        self.layer, self.as_matrix = layer, as_matrix
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs of some tokens."""
+        with patch.object(native_matrix, "is_faster", lambda *_: self.as_matrix):
+            y: Tensor = self.layer(x)
+        return y
+
+
 def by_dense_kernel(layer: SparseLinear) -> SparseLinear:
     """The same links, multiplied as a dense matrix."""
     twin = SparseLinear(layer.in_features, layer.out_features, layer.nnz, kernel="dense")
@@ -130,6 +146,11 @@ def bench_training(out: int, in_: int, tokens: int, density: float, args: Any) -
         others["bf16"] = InBfloat16(dense)
         others["of links"] = InBfloat16(sparse)
         others["as dense"] = InBfloat16(by_dense_kernel(sparse))
+    if args.ways:
+        others |= {"by link": OneWay(sparse, False), "as matrix": OneWay(sparse, True)}
+    if args.ways and args.bf16:
+        others["link bf16"] = InBfloat16(OneWay(sparse, False))
+        others["matr bf16"] = InBfloat16(OneWay(sparse, True))
     if args.csr:
         others["torch_csr"] = CsrLinear(sparse)
     if args.sparselab:
@@ -202,6 +223,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--bf16", action="store_true", help="layers in bfloat16 as well")
+    parser.add_argument("--ways", action="store_true", help="both ways of the native kernel")
     parser.add_argument("--csr", action="store_true", help="torch's own CSR as well")
     parser.add_argument("--sparselab", action="store_true", help="sparselab as well")
     parser.add_argument("--json", type=Path)
