@@ -45,13 +45,15 @@ def sparsify(
 
     Raises:
         ValueError: If the model is sparse already, nothing is left to patch, a pattern matches
-            nothing, the method or a rule is unknown, a layer would have no link, has no data or
-            has hooks, or a rule looks at inputs and there is no calibration data.
+            nothing, the method or a rule is unknown, the model has adapters, a layer would have no
+            link, has no data or has hooks, or a rule looks at inputs and there is no calibration
+            data.
     """
     report, chosen, config = plan(model, config or SparsityConfig())
     if config.method == "dense":  # the baseline: nothing changes, trainers know it is meant
         model.sparsity_config = config  # type: ignore[assignment]
         return report
+    _refuse_adapters(model)
     _refuse_meta(chosen)
     _refuse_hooks(chosen)
     counts = {row.name: row.n_links for row in report.rows}
@@ -138,6 +140,14 @@ def _leave_fast_path(model: nn.Module) -> None:
             module.use_nested_tensor = False
         elif isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0
+
+
+def _refuse_adapters(model: nn.Module) -> None:
+    """PEFT writes to the dense weights under its adapters, whose own would become sparse, too."""
+    if any(hasattr(module, "peft_config") for module in model.modules()):
+        raise ValueError(
+            "the model has adapters (PEFT): put them into its weights first (merge_and_unload)"
+        )
 
 
 def _refuse_meta(findings: list[Finding]) -> None:

@@ -116,6 +116,7 @@ def test_a_start_sparser_than_the_end_names_its_row(method):
 
 def test_a_dense_baseline_may_have_the_settings_of_a_falling_density():
     """As where a comparison trains one recipe by several methods."""
+    check_rules(resolve(SparsityConfig(method="dense", regrowth="random")))
     moving = {"density_schedule": "cubic", "initial_sparsity": 0.5}
     check_rules(resolve(SparsityConfig(method="dense", **moving)))
     with pytest.raises(ValueError, match="would never lower the density"):

@@ -3,6 +3,7 @@
 import families
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from small_models import perceptron
 from torch import nn
 
@@ -42,6 +43,10 @@ REFUSALS = {
     "percolation": (
         SparsityConfig(method="gmp", percolation=True),
         "percolation takes links .* method 'gmp' regrows none",
+    ),
+    "idle regrowth": (
+        SparsityConfig(method="static", regrowth="random"),
+        "regrowth 'random' would bring no link: method 'static' takes none away",
     ),
     "no link": (SparsityConfig(sparsity=0.9999), "would get no link at density|without a link"),
 }
@@ -95,6 +100,19 @@ def test_a_model_without_linears_or_without_data_is_refused():
         sparsify(model, SparsityConfig(sparsity=0.5))
     assert type(model[0]) is nn.Linear
     assert plan(model, SparsityConfig(sparsity=0.5))[0].sparse_links == 32
+
+
+@pytest.mark.parametrize("where", ["wrapped", "inside"])
+def test_adapters_are_to_be_merged_first(where):
+    model, adapters = families.make("marian"), LoraConfig(r=4, target_modules=["q_proj", "fc1"])
+    adapted = get_peft_model(model, adapters)
+    whole = adapted if where == "wrapped" else model
+    with pytest.raises(ValueError, match=r"has adapters \(PEFT\): .* \(merge_and_unload\)"):
+        sparsify(whole)
+    assert sparse_layers(whole) == {}
+    merged = adapted.merge_and_unload()
+    sparsify(merged)
+    assert "model.encoder.layers.0.self_attn.q_proj" in sparse_layers(merged)
 
 
 @pytest.mark.parametrize(

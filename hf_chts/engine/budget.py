@@ -135,6 +135,11 @@ def check_rules(config: SparsityConfig) -> None:
             f"back, and method {config.method!r} regrows none: set percolation to false, or name a "
             "regrowth rule"
         )
+    if config.method != "dense" and config.removal is None and config.regrowth is not None:
+        raise ValueError(
+            f"regrowth {config.regrowth!r} would bring no link: method {config.method!r} takes "
+            "none away. Name a removal rule, or leave regrowth out"
+        )
     named = (
         (initial, config.initial),
         (initial, config.input_initial),
