@@ -64,8 +64,8 @@ class Topology:
 
     with ``step`` counted from 1 in optimizer steps. Under gradient accumulation call
     ``before_backward`` before each backward or only before the first, as you like. Learning-rate
-    schedulers may step before or after ``after_step``. Layers whose link weights are frozen lose
-    links only where the density falls.
+    schedulers may step before or after ``after_step``. Layers that rest or whose link weights are
+    frozen lose links only where the density falls.
 
     To resume: make the model with its links, the optimizer and the topology as before, then load
     the optimizer's state and :meth:`load_state_dict`.
@@ -214,7 +214,7 @@ class Topology:
         """How many links each layer has after an update; where the density falls, no more."""
         counts = self._counts(self._progress(step))
         if self.config.layer_density == "obd":
-            trained = [name for name in counts if not self._is_frozen(name)]
+            trained = [name for name in counts if self.layers[name].values.requires_grad]
             saliencies = {n: saliency(self.optimizer, self.layers[n], n) for n in trained}
             counts |= obd_counts(saliencies, {name: counts[name] for name in trained})
         if self.falls:  # the schedule begins anew where a model is trained again
@@ -226,9 +226,8 @@ class Topology:
         assert self.removal is not None
         mask = self._decay(name, before, target, step)
         progress, config = self._progress(step), self.config
-        zeta = ZETA[config.zeta_schedule or "constant"](progress, config.zeta or 0.0)
-        if self.regrowth is None or self.layers[name].resting or self._is_frozen(name):
-            zeta = 0.0
+        still, schedule = self.regrowth is None or self._rests(name), config.zeta_schedule
+        zeta = 0.0 if still else ZETA[schedule or "constant"](progress, config.zeta or 0.0)
         n_active = [int(mask[rows].count_nonzero()) for rows in self.parts[name]]
         n_kept = [n - int(zeta * n) for n in n_active]
         links = self._links(name, mask, self.removal, "removal", step)
@@ -248,12 +247,13 @@ class Topology:
         if not self.config.percolation:
             return kept
         start = time.perf_counter()
-        found = percolate(kept, self.groups) | {n: x for n, x in kept.items() if self._is_frozen(n)}
+        found = percolate(kept, self.groups) | {n: x for n, x in kept.items() if self._rests(n)}
         work.share(time.perf_counter() - start)
         return found
 
-    def _is_frozen(self, name: str) -> bool:
-        return not self.layers[name].values.requires_grad
+    def _rests(self, name: str) -> bool:
+        layer = self.layers[name]
+        return layer.resting or not layer.values.requires_grad
 
     def _regrow(self, name: str, before: Mask, kept: Mask, target: int, step: int) -> Mask:
         """Survivors and regrown links, exactly the target number."""

@@ -151,6 +151,17 @@ def test_early_stop_is_each_layers_own() -> None:
         assert same == ([True, False, False] if updates else [True] * 3)
 
 
+def test_neurons_that_die_next_to_it_take_no_link_of_a_resting_layer() -> None:
+    loop = Loop(method="chts", sparsity=0.85, zeta=0.5, update_interval=1, total=20)
+    loop.layers["2"].resting = True
+    before = loop.masks()
+    for _ in range(6):
+        loop.go()
+    assert torch.equal(loop.layers["2"].mask, before["2"])
+    assert not torch.equal(loop.layers["0"].mask, before["0"])
+    assert loop.topology.active_neuron_rate() < 1
+
+
 def test_the_threshold_of_early_stop_is_exceeded_not_met() -> None:
     loop = Loop(method="set", sparsity=0.0, zeta=1.0, early_stop=1.0)
     for _ in range(2):
