@@ -37,20 +37,26 @@ void collect_as(const Layer& layer, const void* matrix, void* values, int thread
     });
 }
 
+// Calls run(number, column) with zeros of the types that numbers and columns have.
+template <class Run>
+void with_types(const Layer& layer, int bytes, Run run) {
+    if (bytes == 2) {
+        layer.wide_columns ? run(uint16_t(), int32_t()) : run(uint16_t(), int16_t());
+    } else {
+        layer.wide_columns ? run(uint32_t(), int32_t()) : run(uint32_t(), int16_t());
+    }
+}
+
 }  // namespace
 
 void spread(const Layer& layer, const void* values, void* matrix, int bytes, int threads) {
-    auto run = bytes == 2 ? layer.wide_columns ? spread_as<uint16_t, int32_t>
-                                               : spread_as<uint16_t, int16_t>
-                          : layer.wide_columns ? spread_as<uint32_t, int32_t>
-                                               : spread_as<uint32_t, int16_t>;
-    run(layer, values, matrix, threads);
+    with_types(layer, bytes, [&](auto number, auto column) {
+        spread_as<decltype(number), decltype(column)>(layer, values, matrix, threads);
+    });
 }
 
 void collect(const Layer& layer, const void* matrix, void* values, int bytes, int threads) {
-    auto run = bytes == 2 ? layer.wide_columns ? collect_as<uint16_t, int32_t>
-                                               : collect_as<uint16_t, int16_t>
-                          : layer.wide_columns ? collect_as<uint32_t, int32_t>
-                                               : collect_as<uint32_t, int16_t>;
-    run(layer, matrix, values, threads);
+    with_types(layer, bytes, [&](auto number, auto column) {
+        collect_as<decltype(number), decltype(column)>(layer, matrix, values, threads);
+    });
 }
