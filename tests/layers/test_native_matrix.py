@@ -14,6 +14,12 @@ def way(y):
     return type(y.grad_fn).__name__.removesuffix("Backward")
 
 
+@pytest.fixture(autouse=True)
+def small_is_enough(monkeypatch):
+    """Layers of a size that tests can afford."""
+    monkeypatch.setattr(native_matrix, "_LEAST_PRODUCTS", 1)
+
+
 @pytest.fixture
 def amx(monkeypatch):
     """Bfloat16 as it is on a processor with units for matrices, whatever this one is."""
@@ -56,6 +62,14 @@ def test_outputs_and_gradients_are_those_of_a_dense_layer(amx, dtype, leading, w
 def test_many_links_and_tokens_are_multiplied_as_a_matrix(amx, dtype, density, tokens, expected):
     layer = Layer(40, 50, density).requires_grad()
     assert way(layer(torch.randn(tokens, 50, dtype=dtype))) == expected
+
+
+@needs_binary
+@pytest.mark.parametrize(("tokens", "expected"), [(1024, "_AsMatrix"), (1023, "_Eager")])
+def test_small_products_go_link_by_link(monkeypatch, tokens, expected):
+    monkeypatch.undo()
+    layer = Layer(128, 512, 0.8).requires_grad()
+    assert way(layer(torch.randn(tokens, 512))) == expected
 
 
 @needs_binary

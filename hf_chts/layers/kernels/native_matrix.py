@@ -17,9 +17,9 @@ from torch.autograd.function import once_differentiable
 from hf_chts.layers.kernels import dense
 from hf_chts.layers.kernels.binary import binary, threads
 
-_FEW_TOKENS = 256  # do not make up for the time that the matrix takes to be written
-
-
+# What makes up for the matrix, which is written anew each time: tokens, and products with them.
+_LEAST_TOKENS = 256
+_LEAST_PRODUCTS = 1024 * 256 * 256
 # Shares of links from which a matrix is faster; measured (docs/speed.md).
 _OF_FLOAT32 = 0.65
 _OF_BFLOAT16 = 0.2  # where a processor has AMX
@@ -35,9 +35,11 @@ def _least_density(dtype: torch.dtype) -> float:
 
 def is_faster(x: Tensor, n_links: int, out_features: int, in_features: int) -> bool:
     """Whether :func:`linear` outruns the work link by link, on ``x`` in float32 or bfloat16."""
-    if x.shape[-1:] != (in_features,) or x.numel() < _FEW_TOKENS * in_features:
+    n_weights = out_features * in_features
+    if x.shape[-1:] != (in_features,) or x.numel() < _LEAST_TOKENS * in_features:
         return False
-    return n_links >= _least_density(x.dtype) * out_features * in_features
+    enough = x.numel() * out_features >= _LEAST_PRODUCTS
+    return enough and n_links >= _least_density(x.dtype) * n_weights
 
 
 def linear(
