@@ -6,8 +6,6 @@ from native_cases import Layer, assert_close, needs_binary
 
 from hf_chts.layers.kernels import native_matrix
 
-HAS_AMX = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
-
 
 def way(y):
     """How a result was worked out."""
@@ -64,6 +62,15 @@ def test_many_links_and_tokens_are_multiplied_as_a_matrix(amx, dtype, density, t
     assert way(layer(torch.randn(tokens, 50, dtype=dtype))) == expected
 
 
+@pytest.fixture(params=[True, False])
+def has_amx(request, monkeypatch):
+    """A processor with units for matrices, and one without."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: request.param, raising=False)
+    native_matrix._least_density.cache_clear()
+    yield request.param
+    native_matrix._least_density.cache_clear()
+
+
 @needs_binary
 @pytest.mark.parametrize(("tokens", "expected"), [(1024, "_AsMatrix"), (1023, "_Eager")])
 def test_small_products_go_link_by_link(monkeypatch, tokens, expected):
@@ -73,10 +80,50 @@ def test_small_products_go_link_by_link(monkeypatch, tokens, expected):
 
 
 @needs_binary
-def test_bfloat16_goes_link_by_link_where_there_are_no_units_for_it():
-    layer = Layer(40, 50, 0.5).requires_grad()
-    y = layer(torch.randn(256, 50, dtype=torch.bfloat16))
-    assert way(y) == ("_AsMatrix" if HAS_AMX else "_Eager")
+def test_only_bfloat16_depends_on_units_for_matrices(has_amx):
+    x, half, many = torch.randn(256, 50), Layer(40, 50, 0.5), Layer(40, 50, 0.75)
+    usual = "_AsMatrix" if has_amx else "_Eager"
+    assert way(half.requires_grad()(x.bfloat16())) == usual
+    assert way(half(x)) == "_Eager"
+    assert way(many.requires_grad()(x)) == "_AsMatrix"
+
+
+@needs_binary
+def test_a_layer_without_bias(amx):
+    layer = Layer(30, 20, 0.8).requires_grad()
+    x = torch.randn(300, 20, requires_grad=True)
+    y = layer(x, bias=False)
+    assert way(y) == "_AsMatrix"
+    y.sum().backward()
+    weight = layer.dense()
+    assert_close(y, x.detach().double() @ weight.T, torch.float32)
+    assert_close(x.grad, weight.sum(0).expand(300, 20), torch.float32)
+
+
+@needs_binary
+def test_values_that_are_not_side_by_side():
+    layer = Layer(30, 20, 0.8)
+    x = torch.randn(300, 20)
+    expected = layer(x)
+    layer.values = torch.stack([layer.values, torch.full_like(layer.values, 9)], 1)[:, 0]
+    assert not layer.values.is_contiguous()
+    assert torch.equal(layer(x), expected)
+
+
+@needs_binary
+@pytest.mark.parametrize(
+    ("narrow", "dtype"), [(torch.float16, torch.float16), (torch.bfloat16, torch.float64)]
+)
+def test_what_is_cast_to_float32_stays_so_under_autocast(narrow, dtype):
+    layer = Layer(30, 20, 0.8).requires_grad()
+    x = torch.randn(300, 20).to(dtype).requires_grad_()
+    expected = layer(x)
+    with torch.autocast("cpu", narrow):
+        y = layer(x)
+    assert torch.equal(y, expected)
+    leaves = x, layer.values, layer.bias
+    grads = torch.autograd.grad(y.square().sum(), leaves)
+    assert all(map(torch.equal, grads, torch.autograd.grad(expected.square().sum(), leaves)))
 
 
 @needs_binary
