@@ -136,6 +136,16 @@ def test_a_neuron_without_links_scores_nothing():
     torch.testing.assert_close(found[0], correlation(x, layer(x))[0], rtol=1e-4, atol=1e-5)
 
 
+def test_tokens_count_by_the_gradient_of_any_output_of_either_sign():
+    layer, grad = listening(), torch.zeros(4, OUT)
+    grad[0, :2] = torch.tensor([1.0, -1.0])  # adds up to 0
+    grad[1, -1], grad[2, 1] = -3.0, 2.0
+    x = torch.randn(4, IN)
+    layer(x).backward(grad)
+    assert layer.coactivation.n_tokens == 3
+    check(layer, x[:3])
+
+
 def test_rounding_is_no_dependence():
     layer = listening()
     x = torch.randn(6, IN)
@@ -143,6 +153,16 @@ def test_rounding_is_no_dependence():
     (layer(x) * weight).sum().backward()
     assert layer.coactivation.n_tokens == 4
     check(layer, x[[0, 1, 3, 5]])
+
+
+def test_what_is_negligible_is_a_share_of_the_mean():
+    """Which is 100,000 here, so that 1 is the limit."""
+    layer, grad = listening(), torch.zeros(10, OUT)
+    grad[:3, 0] = torch.tensor([1e6, 5.0, 0.5])
+    x = torch.randn(10, IN)
+    layer(x).backward(grad)
+    assert layer.coactivation.n_tokens == 2
+    check(layer, x[:2], rtol=1e-3, atol=1e-3)
 
 
 def test_dense_gradients_beyond_the_range_of_half_precision():

@@ -1,5 +1,8 @@
 """Correlations of neurons, gathered batch by batch."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -93,11 +96,70 @@ def test_nothing_or_one_token_is_no_correlation():
         assert (gathered(*batches).correlation() == 0).all()
 
 
+def test_a_neuron_that_is_constant_for_thousands_of_tokens_is_still_constant():
+    """The rounding of each adds up, beyond what one would let pass."""
+    y = activations(5000)[1]
+    found = gathered(*((torch.full((len(part), IN), 0.1), part) for part in y.split(7)))
+    assert (found.correlation() == 0).all()
+
+
+def test_a_neuron_that_varies_a_little_is_not_constant():
+    """By 2 ** -16 of its mean, which float32 holds exactly."""
+    turn = torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None]
+    found = gathered((1 + turn.repeat(1, IN) * 2**-16, turn.repeat(1, OUT)))
+    assert_close(found.correlation(), torch.ones(OUT, IN))
+
+
 def test_correlations_never_exceed_one():
-    x = torch.randn(1000, 1).expand(-1, IN)
-    found = gathered(*((part, part.repeat(1, 2)[:, :OUT]) for part in x.split(7))).correlation()
-    assert found.max() <= 1
-    assert_close(found, torch.ones(OUT, IN))
+    """Rounding alone would take some of these beyond it, on both sides."""
+    for seed in range(20):
+        x, _ = activations(100, seed)
+        y = torch.cat([x, -x[:, :1]], 1)
+        found = gathered(*zip(x.split(7), y.split(7), strict=True)).correlation()
+        assert found.abs().max() <= 1
+        assert_close(found[[0, 1, 2, 3], [0, 1, 2, 0]], torch.tensor([1.0, 1.0, 1.0, -1.0]))
+
+
+def merge(*parts):
+    """Make one of the co-activations of several processes, which are threads here."""
+    everyone, shared = threading.Barrier(len(parts), timeout=60), [None] * len(parts)
+
+    def work(rank):
+        def add_up(tensor):
+            shared[rank] = tensor.clone()
+            everyone.wait()
+            total = sum(shared)
+            everyone.wait()
+            tensor.copy_(total)
+
+        parts[rank].merge(add_up)
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(work, range(len(parts))))
+
+
+def test_co_activations_of_several_processes_are_one():
+    """Of 20, 29, 1 and no tokens, whose means differ."""
+    x, y = activations()
+    x[20:49] += 30
+    y[:20] -= 50
+    parts = [
+        gathered(part) for part in zip(x.split([20, 29, 1]), y.split([20, 29, 1]), strict=True)
+    ]
+    merge(*parts, gathered())
+    whole = gathered((x, y))
+    for part in parts:
+        assert part.n_tokens == 50
+        assert_close(part.correlation(), whole.correlation())
+        assert torch.equal(part.correlation(), parts[0].correlation())
+    parts[0].add(x[:7] + 9, y[:7])
+    assert_close(parts[0].correlation(), gathered((x, y), (x[:7] + 9, y[:7])).correlation())
+
+
+def test_processes_without_tokens_have_no_correlation():
+    parts = gathered(), gathered()
+    merge(*parts)
+    assert all((part.correlation() == 0).all() for part in parts)
 
 
 def test_narrow_types_are_summed_in_float32():

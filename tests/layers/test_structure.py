@@ -33,6 +33,7 @@ def test_packed_bits_count_and_merge_like_masks(mask):
     assert packed.dtype == torch.uint8
     assert packed.numel() == -(-mask.numel() // 8)
     assert structure.count_bits(packed) == int(mask.sum())
+    assert torch.equal(structure.unpack(packed, *mask.shape), mask)
     other = mask.flip(0)
     assert structure.count_bits(packed | structure.pack(other)) == int((mask | other).sum())
 
@@ -59,6 +60,16 @@ def test_columns_take_the_narrowest_type_that_holds_them(width, dtype):
 def test_unsound_positions_are_refused(positions):
     with pytest.raises(ValueError, match=r"distinct, sorted and in \[0, 6\)"):
         structure.to_csr(torch.tensor(positions), 2, 3)
+
+
+def test_positions_of_huge_layers_are_exact():
+    """Beyond 32 bits, and where float32 would round a row up."""
+    width = 2**30
+    positions = torch.tensor([5, 2 * width - 1, 2 * width, 3 * width - 1])
+    crow, col = structure.to_csr(positions, 3, width)
+    assert (crow.tolist(), col.tolist()) == ([0, 1, 2, 4], [5, width - 1, 0, width - 1])
+    assert structure.check_csr(crow, col, 3, width) is None
+    assert torch.equal(structure.from_csr(crow, col, width), positions)
 
 
 BIG = 2**31 - 1
