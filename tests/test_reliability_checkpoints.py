@@ -73,8 +73,10 @@ def test_the_one_before_is_used_on_request(finished, folder) -> None:
     assert what_is_damaged(folder / "checkpoint-6") is None
 
 
-def test_the_best_one_is_found_where_the_run_lies_now(finished, folder) -> None:
-    trainer = resumed(folder, 4)
+@pytest.mark.parametrize("step", [4, 6])
+def test_the_best_one_is_found_where_the_run_lies_now(finished, folder, step) -> None:
+    """Also where the run is at its end, and writes no checkpoint any more."""
+    trainer = resumed(folder, step)
     best = finished[1].state.best_global_step
     assert trainer.state.best_model_checkpoint == str(folder / f"checkpoint-{best}")
 
@@ -86,6 +88,25 @@ def test_a_damaged_best_one_is_refused_at_once(folder, finished) -> None:
     (folder / f"checkpoint-{best}" / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=f"checkpoint-{best} is damaged: model.safetensors is mis"):
         resumed(folder, 8, max_steps=9)
+    trainer = resumed(folder, 8, max_steps=9, load_best_model_at_end=False)
+    assert trainer.state.global_step == 9  # who does not load it has no need of it
+
+
+def test_a_best_one_that_is_damaged_while_the_run_goes_on_is_not_loaded(tmp_path) -> None:
+    class Damage(TrainerCallback):
+        """One bit of the last weight, which any reader would take for a number."""
+
+        def on_save(self, args, state, control, **kwargs) -> None:
+            if state.global_step == 6:
+                path = tmp_path / f"checkpoint-{state.best_global_step}" / "model.safetensors"
+                content = bytearray(path.read_bytes())
+                content[-1] ^= 1
+                path.write_bytes(content)
+
+    trainer = trainer_of(marian(), tmp_path, callbacks=[Damage()], **BEST)
+    with pytest.raises(ValueError, match=r"is damaged: model\.safetensors has changed since it"):
+        trainer.train()
+    assert trainer.state.global_step == 6
 
 
 @pytest.mark.parametrize("limit", [1, 2])

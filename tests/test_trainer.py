@@ -187,6 +187,7 @@ def test_evaluation_with_generation_and_the_best_model(tmp_path) -> None:
     # state of the links of step 6 would be wrong for those of step 2
     optimizer = trainer.optimizer.optimizer
     assert all(layer.values not in optimizer.state for layer in sparse_layers(model).values())
+    assert optimizer.state[model.model.encoder.layers[0].fc1.bias]["exp_avg"].any()  # still true
     trainer.train()
     assert trainer.state.global_step == 6
 
@@ -199,6 +200,22 @@ def test_state_of_links_that_stayed_goes_with_the_best_model(tmp_path) -> None:
     trainer.train()
     for layer in sparse_layers(trainer.model).values():
         assert trainer.optimizer.optimizer.state[layer.values]["exp_avg"].any()
+
+
+def test_the_best_model_comes_back_beside_an_optimizer_without_state(tmp_path) -> None:
+    model, scores = marian(method="set", zeta=0.5), itertools.cycle([2.0, 1.0])
+    trainer = trainer_of(
+        model, tmp_path, max_steps=4, optim="sgd", eval_strategy="steps", eval_steps=2,
+        save_strategy="steps", save_steps=2, load_best_model_at_end=True,
+        metric_for_best_model="eval_score",
+    )  # fmt: skip
+    trainer.compute_metrics = lambda prediction: {"score": next(scores)}
+    trainer.train()
+    best = sparse_layers(MarianMTModel.from_pretrained(tmp_path / "checkpoint-2"))
+    last = sparse_layers(MarianMTModel.from_pretrained(tmp_path / "checkpoint-4"))
+    for name, layer in sparse_layers(model).items():
+        assert torch.equal(layer.positions, best[name].positions)
+    assert any(not torch.equal(last[name].mask, best[name].mask) for name in best)
 
 
 def test_a_second_train_call(tmp_path) -> None:
