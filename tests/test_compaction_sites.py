@@ -34,6 +34,17 @@ class Skipping(nn.Sequential):
         return second(activation(first(x)) + x)
 
 
+class Pairs(nn.Module):
+    """What an activation does with two neurons each, over the last dimension."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.mix = mix
+
+    def forward(self, x):
+        return self.mix(x.unflatten(-1, (-1, 2))).flatten(-2)
+
+
 class Gated(nn.Module):
     def __init__(self):
         super().__init__()
@@ -149,6 +160,8 @@ def test_perceptrons_compute_the_same_and_come_to_rest(seed, density, bias):
         (nn.Softmax(1), "its activation mixes neurons"),
         (nn.BatchNorm1d(4, affine=False), "its activation mixes neurons"),
         (nn.Bilinear, "its activation mixes neurons"),  # called with three numbers
+        (Pairs(lambda pair: pair.sort(-1).values), "its activation mixes neurons"),
+        (Pairs(lambda pair: pair.softmax(-1)), "its activation mixes neurons"),
         (nn.PReLU(4), "its activation has weights"),
         (None, "its activation was not found"),
     ],
