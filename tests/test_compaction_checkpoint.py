@@ -195,6 +195,10 @@ BROKEN = {
         lambda q: q["layers"].update({FC1: [12, 15]}),
         f"{FC1} is 12 x 15 instead of 24 x 16",
     ),
+    "outputs that never go": (
+        lambda q: q["layers"].update({FC2: [15, 12]}),
+        f"{FC2} is 15 x 12 instead of 16 x 24",
+    ),
     "one layer of a pair": (
         lambda q: q["layers"].update({FC1: [11, 16]}),
         "does not fit the layers around it",
