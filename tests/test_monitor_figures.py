@@ -26,7 +26,7 @@ def test_a_model_of_one_part_has_figures_of_all_its_layers_only(tmp_path) -> Non
 
 def test_figures_that_no_log_took_do_not_reach_the_next_run(tmp_path) -> None:
     monitor = TopologyMonitor()
-    watched(tmp_path / "first", monitor, max_steps=2, logging_strategy="no")
+    watched(tmp_path / "first", monitor, max_steps=4, logging_strategy="no")
     still = marian(method="static")
     _, logs, _ = watched(tmp_path / "second", monitor, model=still, max_steps=2, logging_steps=1)
     assert sum("loss" in log for log in logs) == 2
