@@ -74,7 +74,8 @@ class SparsityConfig:
             ``method="dense"`` it is the factor of the layers that other methods make sparse.
         base_density: Density at which ``"smupar"`` leaves the rate as it is, in (0, 1]; not read
             where the scale is a number.
-        kernel: ``"auto"`` (native where the processor has it), ``"native"`` or ``"dense"``.
+        kernel: ``"auto"`` (native where the processor has it), ``"native"`` (link by link, many
+            links as a matrix where that is faster) or ``"dense"``.
     """
 
     method: str = "chts"

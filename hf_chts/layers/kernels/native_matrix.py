@@ -35,11 +35,11 @@ def _least_density(dtype: torch.dtype) -> float:
 
 def is_faster(x: Tensor, n_links: int, out_features: int, in_features: int) -> bool:
     """Whether :func:`linear` outruns the work link by link, on ``x`` in float32 or bfloat16."""
-    n_weights = out_features * in_features
-    if x.shape[-1:] != (in_features,) or x.numel() < _LEAST_TOKENS * in_features:
-        return False
-    enough = x.numel() * out_features >= _LEAST_PRODUCTS
-    return enough and n_links >= _least_density(x.dtype) * n_weights
+    n = x.numel()
+    if n < _LEAST_TOKENS * in_features or n * out_features < _LEAST_PRODUCTS:
+        return False  # first, since a few tokens are decoded in microseconds
+    fits = x.shape[-1:] == (in_features,)
+    return fits and n_links >= _least_density(x.dtype) * out_features * in_features
 
 
 def linear(
