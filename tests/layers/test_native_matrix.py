@@ -12,24 +12,21 @@ def way(y):
     return type(y.grad_fn).__name__.removesuffix("Backward")
 
 
+LEAST_DENSITIES = native_matrix._least_densities
+
+
 @pytest.fixture(autouse=True)
-def small_is_enough(monkeypatch):
-    """Layers of a size that tests can afford."""
+def as_with_amx(monkeypatch):
+    """Layers of a size that tests can afford, on a processor with units for matrices."""
     monkeypatch.setattr(native_matrix, "_LEAST_PRODUCTS", 1)
-
-
-@pytest.fixture
-def amx(monkeypatch):
-    """Bfloat16 as it is on a processor with units for matrices, whatever this one is."""
-    least = {torch.float32: native_matrix._OF_FLOAT32, torch.bfloat16: native_matrix._OF_BFLOAT16}
-    monkeypatch.setattr(native_matrix, "_least_density", least.get)
+    monkeypatch.setattr(native_matrix, "_least_densities", lambda: native_matrix._WITH_AMX)
 
 
 @needs_binary
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("leading", [(300,), (3, 100)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_outputs_and_gradients_are_those_of_a_dense_layer(amx, dtype, leading, wide):
+def test_outputs_and_gradients_are_those_of_a_dense_layer(dtype, leading, wide):
     layer = Layer(30, 20, 0.8, wide=wide).requires_grad()
     x = torch.randn(*leading, 20).to(dtype).requires_grad_()
     y = layer(x)
@@ -57,39 +54,50 @@ def test_outputs_and_gradients_are_those_of_a_dense_layer(amx, dtype, leading, w
         (torch.bfloat16, 0.3, 255, "_Eager"),
     ],
 )
-def test_many_links_and_tokens_are_multiplied_as_a_matrix(amx, dtype, density, tokens, expected):
+def test_many_links_and_tokens_are_multiplied_as_a_matrix(dtype, density, tokens, expected):
     layer = Layer(40, 50, density).requires_grad()
     assert way(layer(torch.randn(tokens, 50, dtype=dtype))) == expected
 
 
-@pytest.fixture(params=[True, False])
-def has_amx(request, monkeypatch):
-    """A processor with units for matrices, and one without."""
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: request.param, raising=False)
-    native_matrix._least_density.cache_clear()
-    yield request.param
-    native_matrix._least_density.cache_clear()
+@pytest.fixture(params=["AMX", "AVX-512 with bfloat16", "neither"])
+def units(request, monkeypatch):
+    """A processor with units for matrices, with units for bfloat16, and with neither."""
+    has_amx, has_bfloat16 = request.param == "AMX", request.param != "neither"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16, raising=False)
+    monkeypatch.setattr(native_matrix, "_least_densities", LEAST_DENSITIES.__wrapped__)
+    return request.param
 
 
 @needs_binary
 @pytest.mark.parametrize(("tokens", "expected"), [(1024, "_AsMatrix"), (1023, "_Eager")])
 def test_small_products_go_link_by_link(monkeypatch, tokens, expected):
     monkeypatch.undo()
-    layer = Layer(128, 512, 0.8).requires_grad()
+    layer = Layer(128, 512, 1.0).requires_grad()
     assert way(layer(torch.randn(tokens, 512))) == expected
 
 
 @needs_binary
-def test_only_bfloat16_depends_on_units_for_matrices(has_amx):
-    x, half, many = torch.randn(256, 50), Layer(40, 50, 0.5), Layer(40, 50, 0.75)
-    usual = "_AsMatrix" if has_amx else "_Eager"
-    assert way(half.requires_grad()(x.bfloat16())) == usual
-    assert way(half(x)) == "_Eager"
-    assert way(many.requires_grad()(x)) == "_AsMatrix"
+@pytest.mark.parametrize(
+    ("dtype", "density", "expected"),
+    [
+        (torch.float32, 0.55, []),
+        (torch.float32, 0.75, ["AMX"]),
+        (torch.float32, 1.0, ["AMX", "AVX-512 with bfloat16", "neither"]),
+        (torch.bfloat16, 0.1, []),
+        (torch.bfloat16, 0.3, ["AMX"]),
+        (torch.bfloat16, 0.55, ["AMX", "AVX-512 with bfloat16"]),
+        (torch.bfloat16, 1.0, ["AMX", "AVX-512 with bfloat16"]),
+    ],
+)
+def test_how_many_links_make_a_matrix_depends_on_the_processor(units, dtype, density, expected):
+    layer = Layer(40, 50, density).requires_grad()
+    taken = way(layer(torch.randn(256, 50, dtype=dtype)))
+    assert taken == ("_AsMatrix" if units in expected else "_Eager")
 
 
 @needs_binary
-def test_a_layer_without_bias(amx):
+def test_a_layer_without_bias():
     layer = Layer(30, 20, 0.8).requires_grad()
     x = torch.randn(300, 20, requires_grad=True)
     y = layer(x, bias=False)

@@ -20,17 +20,19 @@ from hf_chts.layers.kernels.binary import binary, threads
 # What makes up for the matrix, which is written anew each time: tokens, and products with them.
 _LEAST_TOKENS = 256
 _LEAST_PRODUCTS = 1024 * 256 * 256
-# Shares of links from which a matrix is faster; measured (docs/speed.md).
-_OF_FLOAT32 = 0.65
-_OF_BFLOAT16 = 0.2  # where a processor has AMX
+# Shares of links from which a matrix is faster, measured (docs/speed.md): with AMX on a Xeon,
+# which multiplies dense float32 fast, too; with AVX-512's bfloat16 alone on a Zen 4.
+_WITH_AMX = {torch.float32: 0.65, torch.bfloat16: 0.2}
+_WITH_AVX512_BF16 = {torch.float32: 0.95, torch.bfloat16: 0.45}
+_ELSEWHERE = {torch.float32: 0.95, torch.bfloat16: float("inf")}
 
 
 @functools.cache
-def _least_density(dtype: torch.dtype) -> float:
-    if dtype == torch.float32:
-        return _OF_FLOAT32
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
-    return _OF_BFLOAT16 if has_amx else float("inf")
+def _least_densities() -> dict[torch.dtype, float]:
+    if getattr(torch.cpu, "_is_amx_tile_supported", bool)():
+        return _WITH_AMX
+    has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return _WITH_AVX512_BF16 if has_bfloat16 else _ELSEWHERE
 
 
 def is_faster(x: Tensor, n_links: int, out_features: int, in_features: int) -> bool:
@@ -39,7 +41,7 @@ def is_faster(x: Tensor, n_links: int, out_features: int, in_features: int) -> b
     if n < _LEAST_TOKENS * in_features or n * out_features < _LEAST_PRODUCTS:
         return False  # first, since a few tokens are decoded in microseconds
     fits = x.shape[-1:] == (in_features,)
-    return fits and n_links >= _least_density(x.dtype) * out_features * in_features
+    return fits and n_links >= _least_densities()[x.dtype] * out_features * in_features
 
 
 def linear(
