@@ -115,7 +115,8 @@ def validation_loss(rows: Sequence[Row]) -> Figure:
     """Validation loss against steps and against operations, a line of panels for each sparsity.
 
     Lines are means over seeds, at the steps that all of them have. Rows that have no sparsity
-    stand in all panels. The steep beginning is cut off.
+    stand in all panels, but where their method has a line of its own. The steep beginning is cut
+    off.
 
     Args:
         rows: Rows with at least one seed done.
@@ -125,7 +126,7 @@ def validation_loss(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(6.8, _height(2.6 * len(sparsities), len(styles))))
     panels = figure.subplots(len(sparsities), 2, squeeze=False, sharey="row")
     for (by_step, by_flops), sparsity in zip(panels, sparsities, strict=True):
-        shown = [row for row in rows if row.sparsity in (0.0, sparsity)]
+        shown = [row for level in (0.0, sparsity) for row in rows if row.sparsity == level]
         curves = {row.method: _mean_curve(row.done) for row in shown}
         top = _zoom(by_step, [losses for _, losses, _ in curves.values()])
         title = f", {_percent(sparsity)} sparse" if sparsity else ""

@@ -124,6 +124,16 @@ def test_loss_is_drawn_against_steps_and_operations() -> None:
         assert low < mean[-1] < high < mean[0]
 
 
+@pytest.mark.parametrize("sparsities", [(0.0, 0.9), (0.9, 0.0)])
+def test_a_method_that_was_dense_too_is_drawn_at_the_sparsity_of_the_panel(sparsities) -> None:
+    rows = [a_row("static", sparsity) for sparsity in sparsities]
+    (sparse,) = (row for row in rows if row.sparsity)
+    rows[rows.index(sparse)] = replace(sparse, runs=sparse.runs[:1])
+    mine = lines(validation_loss(rows).axes[0])
+    assert set(mine) == {"static"}
+    np.testing.assert_allclose(mine["static"].get_ydata(), [loss for _, loss in sparse.runs[0].losses])
+
+
 def test_seeds_are_averaged_where_all_have_validated() -> None:
     row = a_row("rigl", 0.9)
     short = replace(row.runs[1], losses=row.runs[1].losses[:-5], flops=row.runs[1].flops[:-5])
