@@ -55,6 +55,11 @@ class SparsityConfig:
         historical_weights: How many removed links a layer remembers, as a multiple of its active
             ones, in [0, inf). A remembered link regrows with the weight it had, any other at 0.
             Each takes 12 bytes (float32 weights); 1 / density - 1 or more remembers all links.
+        new_links: ``"cold"``: optimizer state of a new link starts at 0, so that Adam, whose
+            correction for that has long run out, moves it several times too far at first (the
+            cold start of Xiao et al., SMET, ICML 2026, arXiv 2606.00888). ``"warm"``: its mean
+            squared gradient starts at the mean over the layer's links. Deviation from SMET, which
+            gives each link a step count and a warm-up of its own: no number more is kept.
         early_stop: A layer's links rest once regrowth brings back more than this share of what
             was taken, in (0, 1]; None: never.
         head_wise: Whether queries, keys and values evolve head by head, each head a sub-network
@@ -97,6 +102,7 @@ class SparsityConfig:
     decay: RuleSpec | None = None
     percolation: bool | None = None
     historical_weights: float = 0.0
+    new_links: Literal["cold", "warm"] = "cold"
     early_stop: float | None = None
     head_wise: bool = False
     update_interval: int = 100

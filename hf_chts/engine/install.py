@@ -61,7 +61,8 @@ def install(
         positions = structure.positions_of(after)
         starts = historical_weights(layer, positions)
         remember_removed(layer, after, int(config.historical_weights * positions.numel()))
-        move_links(layer, positions, starts, optimizer)
+        warm = config.new_links == "warm"
+        move_links(layer, positions, starts, optimizer, warm=warm)
         return row
 
     rows, seconds = side_by_side(layers, give, next(iter(layers.values())).values.device)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hf_chts.layers.sparse_linear import SparseLinear
 
-_SQUARES = ("exp_avg_sq", "square_avg")
-"""Names of a link's mean squared gradient in the state of Adam and its kin, and of RMSprop."""
+_SQUARES = ("exp_avg_sq", "square_avg", "variance")
+"""Names of a link's mean squared gradient in the state of Adam and its kin, RMSprop, Adafactor."""
 
 
 def _tensors(optimizer: torch.optim.Optimizer, values: nn.Parameter) -> list[tuple[str, Tensor]]:
@@ -54,8 +54,8 @@ def saliency(
     if squares is None and (reached or not optimizer.state):  # plain SGD keeps nothing at all
         raise ValueError(
             "layer_density 'obd' takes an optimizer that keeps mean squared gradients (Adam, "
-            f"AdamW, RMSprop), and {type(optimizer).__name__} keeps none for {name}: take one of "
-            "these, or layer_density 'uniform'"
+            f"AdamW, RMSprop, Adafactor), and {type(optimizer).__name__} keeps none for {name}: "
+            "take one of these, or layer_density 'uniform'"
         )
     values = layer.values.detach()
     return torch.zeros_like(values) if squares is None else values.square() * squares.sqrt()
@@ -66,14 +66,18 @@ def move_links(
     positions: Int[Tensor, " n_links"],
     starts: Float[Tensor, " n_links"],
     optimizer: torch.optim.Optimizer,
+    *,
+    warm: bool = False,
 ) -> None:
-    """Replace a layer's links: those that stay keep weight and state, new ones have state 0.
+    """Replace a layer's links: those that stay keep weight and state.
 
     Args:
         layer: The layer.
         positions: Sorted flat positions of the links it shall have.
         starts: Weights that they have if they are new.
         optimizer: The optimizer that trains it.
+        warm: Whether a new link's mean squared gradient starts at the mean over the links before,
+            where the optimizer keeps one; all other state of new links starts at 0.
     """
     size = layer.out_features * layer.in_features
     place = torch.full((size,), -1, dtype=torch.int32, device=positions.device)
@@ -86,10 +90,11 @@ def move_links(
         moved[stays] = data[source]
         return moved
 
-    state = {
-        key: carried(data, data.new_zeros(positions.numel()))
-        for key, data in _tensors(optimizer, layer.values)
-    }
+    def new(key: str, data: Tensor) -> Tensor:
+        zeros = data.new_zeros(positions.numel())
+        return zeros + data.mean() if warm and key in _SQUARES and data.numel() else zeros
+
+    state = {key: carried(data, new(key, data)) for key, data in _tensors(optimizer, layer.values)}
     layer.set_links(positions, carried(layer.values.detach(), starts.clone()))
     layer.values.grad = None  # it was that of the links before
     for key, data in state.items():

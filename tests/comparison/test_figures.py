@@ -131,7 +131,9 @@ def test_a_method_that_was_dense_too_is_drawn_at_the_sparsity_of_the_panel(spars
     rows[rows.index(sparse)] = replace(sparse, runs=sparse.runs[:1])
     mine = lines(validation_loss(rows).axes[0])
     assert set(mine) == {"static"}
-    np.testing.assert_allclose(mine["static"].get_ydata(), [loss for _, loss in sparse.runs[0].losses])
+    np.testing.assert_allclose(
+        mine["static"].get_ydata(), [loss for _, loss in sparse.runs[0].losses]
+    )
 
 
 def test_seeds_are_averaged_where_all_have_validated() -> None:
