@@ -30,7 +30,7 @@ model:
 training: {max_steps: 9, batch_tokens: 300, evaluate_every: 2, warmup_steps: 4,
   learning_rate: 1.0e-2}
 sparsity: {method: rigl, sparsity: 0.7, update_interval: 1, stop_fraction: 0.8,
-  historical_weights: 1.0}
+  historical_weights: 1.0, new_links: warm}
 evaluation: {beams: 1}
 """
 OTHERWISE = {"environment.json", "topology.jsonl", "metrics.jsonl", "bleu.json", "README.md"}

@@ -118,7 +118,7 @@ def test_from_pretrained_model_resumes(whole, method, tmp_path) -> None:
 
 
 def test_historical_weights_and_early_stop_are_resumed(tmp_path) -> None:
-    memory = {"historical_weights": 1.0, "early_stop": 0.35, "head_wise": True}
+    memory = {"historical_weights": 1.0, "early_stop": 0.35, "head_wise": True, "new_links": "warm"}
     folders = tmp_path / "whole", tmp_path / "resumed"
     trainer = trainer_of(model_of("chts", **memory), folders[0])
     trainer.train()

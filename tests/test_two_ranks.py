@@ -38,7 +38,9 @@ def run(folder, method, smoothing, accumulation):
         eos_token_id=1, decoder_start_token_id=0, dropout=0.0, max_position_embeddings=32,
     )
     model = hf.MarianMTModel(config)
-    sparsity = hf_chts.SparsityConfig(method=method, sparsity=0.7, update_interval=2, zeta=0.4)
+    sparsity = hf_chts.SparsityConfig(
+        method=method, sparsity=0.7, update_interval=2, zeta=0.4, new_links="warm"
+    )
     hf_chts.sparsify(model, sparsity)
     draw = torch.Generator().manual_seed(1)
     tokens = lambda n: torch.randint(3, 40, (int(n),), generator=draw).tolist()

@@ -54,7 +54,12 @@ def links_after(method: str, device: str) -> tuple[dict[str, torch.Tensor], list
     sizes = [nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 16)]
     model = nn.Sequential(*sizes).to(device)
     config = hf_chts.SparsityConfig(
-        method=method, sparsity=0.8, update_interval=4, kernel="dense", historical_weights=1.0
+        method=method,
+        sparsity=0.8,
+        update_interval=4,
+        kernel="dense",
+        historical_weights=1.0,
+        new_links="warm",
     )
     hf_chts.sparsify(model, config)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
