@@ -32,3 +32,4 @@ tune half_init "gmp,$evolving" sparsity.init_scale=0.25
 tune stop_0.9 "gmp,$evolving" sparsity.stop_fraction=0.9
 tune zeta_0.1 "$evolving" sparsity.zeta=0.1
 tune interval_200 "gmp,$evolving" sparsity.update_interval=200
+tune warm "$evolving" sparsity.new_links=warm
