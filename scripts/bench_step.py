@@ -4,11 +4,12 @@ All sides live in one process and take turns, so that a noisy machine slows all:
 Transformers and torch train it, the dense model in ``hf_chts.faster_step``, and the sparse model in
 it, as the trainers do; each in float32 and under bfloat16 autocast. The ratio of a turn is dense /
 sparse of the same precision, and medians are shown. Peak memory is measured in a fresh process for
-each. "held": weights, gradients, Adam's moments and all indices of the sparse layers, as a share of
-what the same layers hold when dense.
+each: of the process on a CPU, of the device's allocator elsewhere. "held": weights, gradients,
+Adam's moments and all indices of the sparse layers, as a share of what the same layers hold when
+dense.
 
     python scripts/bench_step.py [--ffn 1024 2048] [--precision fp32 bf16] [--tokens 1024]
-        [--sparsity 0.9] [--turns 9] [--json FILE]
+        [--sparsity 0.9] [--turns 9] [--device cuda] [--json FILE]
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SENTENCE = 32  # tokens a side
 
 
 def make(
-    ffn: int, sparsity: float | None, width: int = 512, layers: int = 6
+    ffn: int, sparsity: float | None, width: int = 512, layers: int = 6, device: str = "cpu"
 ) -> tuple[Any, torch.optim.Optimizer]:
     """A Marian and its optimizer; ``sparsity`` None leaves it dense."""
     torch.manual_seed(0)
@@ -55,7 +56,7 @@ def make(
         eos_token_id=1,
         decoder_start_token_id=0,
     )
-    model = MarianMTModel(config).train()
+    model = MarianMTModel(config).train().to(device)
     if sparsity is not None:
         hf_chts.sparsify(model, hf_chts.SparsityConfig(method="chts", sparsity=sparsity))
     return model, torch.optim.AdamW(model.parameters(), 1e-4, fused=True)  # the trainers' own
@@ -66,8 +67,10 @@ def step(
 ) -> float:
     """One training step on random sentences; its seconds."""
     shape = (tokens // SENTENCE, SENTENCE)
-    source, target = torch.randint(3, VOCABULARY, (2, *shape))
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    device = model.device
+    source, target = torch.randint(3, VOCABULARY, (2, *shape), device=device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    finish(device)
     start = time.perf_counter()
     if faster:
         with hf_chts.faster_step(model):
@@ -84,12 +87,19 @@ def step(
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
+    finish(device)
     return time.perf_counter() - start
+
+
+def finish(device: torch.device) -> None:
+    """Wait for what a device has been given; a CPU has done it."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def compare(args: argparse.Namespace, ffn: int) -> list[dict[str, Any]]:
     """For each precision: median seconds of each side, the median ratios, and peak memory."""
-    dense, sparse = make(ffn, None), make(ffn, args.sparsity)
+    dense, sparse = (make(ffn, x, device=args.device) for x in (None, args.sparsity))
     sides = [
         (*model, args.tokens, faster, precision)
         for precision in args.precision
@@ -100,6 +110,7 @@ def compare(args: argparse.Namespace, ffn: int) -> list[dict[str, Any]]:
     return [
         {
             "ffn": ffn,
+            "device": args.device,
             "precision": precision,
             "tokens": args.tokens,
             "sparsity": args.sparsity,
@@ -108,8 +119,8 @@ def compare(args: argparse.Namespace, ffn: int) -> list[dict[str, Any]]:
             "sparse_seconds": statistics.median(ours),
             "ratio": statistics.median(d / s for d, s in zip(plain, ours, strict=True)),
             "ratio_to_faster": statistics.median(d / s for d, s in zip(faster, ours, strict=True)),
-            "dense_peak_mb": peak_memory(ffn, args.tokens, None, precision),
-            "sparse_peak_mb": peak_memory(ffn, args.tokens, args.sparsity, precision),
+            "dense_peak_mb": peak_memory(args, ffn, None, precision),
+            "sparse_peak_mb": peak_memory(args, ffn, args.sparsity, precision),
             "held_of_dense": held_of_dense(*sparse),
         }
         for precision, plain, faster, ours in zip(
@@ -130,21 +141,26 @@ def held_of_dense(model: Any, optimizer: torch.optim.Optimizer) -> float:
     return held / dense
 
 
-def peak_memory(ffn: int, tokens: int, sparsity: float | None, precision: str) -> float:
+def peak_memory(
+    args: argparse.Namespace, ffn: int, sparsity: float | None, precision: str
+) -> float:
     """Megabytes that a fresh process needs for three steps, beyond what it needs to start."""
-    of_child = [str(ffn), str(tokens), str(sparsity or 0), precision]
+    of_child = [str(ffn), str(args.tokens), str(sparsity or 0), precision, args.device]
     command = [sys.executable, __file__, "--child", *of_child]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def child(ffn: int, tokens: int, sparsity: float, precision: str) -> None:
+def child(ffn: int, tokens: int, sparsity: float, precision: str, device: str) -> None:
     """The process that :func:`peak_memory` measures."""
     start = memory("VmRSS")
-    model, optimizer = make(ffn, sparsity or None)
+    model, optimizer = make(ffn, sparsity or None, device=device)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
     for _ in range(3):
         step(model, optimizer, tokens, sparsity > 0, precision)
-    print(memory("VmHWM") - start)
+    if device == "cpu":
+        print(memory("VmHWM") - start)
+    else:
+        print(torch.get_device_module(device).max_memory_allocated() / 2**20)
 
 
 def memory(entry: str) -> float:
@@ -164,14 +180,20 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError) as error:  # the latter: torch without that device
+        parser.error(f"--device {args.device}: {error}")
     if args.child:
-        ffn, tokens, sparsity, precision = args.child
-        return child(int(ffn), int(tokens), float(sparsity), precision)
+        ffn, tokens, sparsity, precision, device = args.child
+        return child(int(ffn), int(tokens), float(sparsity), precision, device)
     print(f"Marian 6+6, d 512, vocabulary {VOCABULARY:,}, {args.sparsity:.0%} sparse, AdamW")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}\n")
+    threads, machine = torch.get_num_threads(), platform.machine()
+    print(f"torch {torch.__version__}, {threads} threads, {machine}, {args.device}\n")
     rows = [row for ffn in args.ffn for row in compare(args, ffn)]
     Console(width=max(110, Console().width)).print(table_of(rows))
     if args.json:
