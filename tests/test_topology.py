@@ -89,7 +89,7 @@ def test_obd_saliency_by_hand() -> None:
 
 
 def test_obd_takes_an_optimizer_that_keeps_squared_gradients() -> None:
-    for kind in ("rmsprop", "adafactor_hf"):
+    for kind in ("rmsprop", "adafactor", "adafactor_hf"):
         loop = Loop(kind, method="chtss", sparsity=0.7, layer_density="obd")
         assert loop.go() == []
         assert loop.go()
