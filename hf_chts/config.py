@@ -59,7 +59,8 @@ class SparsityConfig:
             correction for that has long run out, moves it several times too far at first (the
             cold start of Xiao et al., SMET, ICML 2026, arXiv 2606.00888). ``"warm"``: its mean
             squared gradient starts at the mean over the layer's links. Deviation from SMET, which
-            gives each link a step count and a warm-up of its own: no number more is kept.
+            gives each link a step count and a warm-up of its own: no number more is kept. Both are
+            the same with optimizers that keep no such mean (SGD, Adagrad).
         early_stop: A layer's links rest once regrowth brings back more than this share of what
             was taken, in (0, 1]; None: never.
         head_wise: Whether queries, keys and values evolve head by head, each head a sub-network

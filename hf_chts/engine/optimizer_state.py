@@ -69,15 +69,15 @@ def move_links(
     *,
     warm: bool = False,
 ) -> None:
-    """Replace a layer's links: those that stay keep weight and state.
+    """Replace a layer's links: those that stay keep weight and state, new ones have state 0.
 
     Args:
         layer: The layer.
         positions: Sorted flat positions of the links it shall have.
         starts: Weights that they have if they are new.
         optimizer: The optimizer that trains it.
-        warm: Whether a new link's mean squared gradient starts at the mean over the links before,
-            where the optimizer keeps one; all other state of new links starts at 0.
+        warm: Whether, but for that, a new link's mean squared gradient starts at the mean over the
+            links before, where the optimizer keeps one.
     """
     size = layer.out_features * layer.in_features
     place = torch.full((size,), -1, dtype=torch.int32, device=positions.device)
