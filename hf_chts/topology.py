@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hf_chts.config import SparsityConfig
@@ -24,6 +23,7 @@ from hf_chts.engine.budget import (
     refuse_standstill,
 )
 from hf_chts.engine.captures import ask, complete, forget
+from hf_chts.engine.choosing import Mask, choose_links, links_of
 from hf_chts.engine.install import Change, install
 from hf_chts.engine.layer_memory import memories, recall, start_counting
 from hf_chts.engine.optimizer_state import refuse_foreign_state, saliency
@@ -43,12 +43,10 @@ from hf_chts.rules.registry import Rule
 from hf_chts.rules.regrowth import regrowth
 from hf_chts.rules.removal import removal
 from hf_chts.rules.schedules import ZETA, exponent_of
-from hf_chts.rules.select import choose
 from hf_chts.training.compiling import let_sizes_vary
 from hf_chts.training.finite import refuse_bad_links
 from hf_chts.training.refused_engines import refuse_sharded
 
-Mask = Bool[Tensor, "out in"]
 Masks = dict[str, Mask]
 
 
@@ -232,7 +230,7 @@ class Topology:
         n_kept = [n - int(zeta * n) for n in n_active]
         links = self._links(name, mask, self.removal, "removal", step)
         exponent = exponent_of(config.removal_exponent, progress)
-        return self._choose(name, self.removal, links, n_kept, exponent)
+        return choose_links(self.removal, links, self.parts[name], n_kept, exponent)
 
     def _decay(self, name: str, mask: Mask, target: int, step: int) -> Mask:
         """Links left when the density has fallen: the highest-ranked ``target``."""
@@ -240,7 +238,7 @@ class Topology:
             return mask
         links = self._links(name, mask, self.decay, "decay", step)
         n_kept = shared_out(mask, self.parts[name], target)
-        return self._choose(name, self.decay, links, n_kept, None)
+        return choose_links(self.decay, links, self.parts[name], n_kept, None)
 
     def _percolate(self, kept: Masks, work: SharedWork) -> Masks:
         """Links left when neurons that lead nowhere have lost theirs."""
@@ -264,37 +262,10 @@ class Topology:
         missing = [t - n for t, n in zip(targets, n_kept, strict=True)]
         links = self._links(name, kept, self.regrowth, "regrowth", step)
         exponent = exponent_of(self.config.regrowth_exponent, self._progress(step))
-        return kept | self._choose(name, self.regrowth, links, missing, exponent, active=False)
+        parts = self.parts[name]
+        return kept | choose_links(self.regrowth, links, parts, missing, exponent, active=False)
 
     def _links(self, name: str, mask: Mask, rule: Rule, *purpose: object) -> Links:
-        """One layer as a rule sees it."""
         layer = self.layers[name]
         generator = generator_for(layer.values.device, self.config.seed, *purpose, name)
-        grad = correlation = None
-        if rule.reads == "grad":
-            reached = layer.values.grad  # None where no loss has reached the layer
-            grad = layer.scatter(torch.zeros_like(layer.values) if reached is None else reached)
-        elif rule.reads == "dense_grad":
-            grad = layer.dense_grad
-        elif layer.coactivation is not None and rule.reads == "correlation":
-            correlation = layer.coactivation.correlation()
-        return Links(layer.to_dense() * mask, mask, generator, grad, correlation)
-
-    def _choose(
-        self,
-        name: str,
-        rule: Rule,
-        links: Links,
-        counts: Sequence[int],
-        exponent: float | None,
-        *,
-        active: bool = True,
-    ) -> Mask:
-        """Choose links by a rule in each part of a layer, among the active or the inactive."""
-        chosen = torch.zeros_like(links.mask)
-        for rows, count in zip(self.parts[name], counts, strict=True):
-            part = links.of(rows)
-            eligible = part.mask if active else ~part.mask
-            scores = rule.function(part)
-            chosen[rows] = choose(scores, eligible, count, links.generator, exponent)
-        return chosen
+        return links_of(layer, mask, rule, generator)

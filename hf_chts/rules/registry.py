@@ -10,7 +10,10 @@ import pkgutil
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
+
+from hf_chts.rules.links import Links, Site
 
 Reads = Literal["weight", "grad", "dense_grad", "correlation"]
 
@@ -18,6 +21,7 @@ Reads = Literal["weight", "grad", "dense_grad", "correlation"]
 class Rule(NamedTuple):
     """A rule: a function, what it reads beside mask and weight, and where it comes from."""
 
+    name: str
     function: Callable[..., Tensor]
     source: str
     reads: Reads
@@ -53,7 +57,7 @@ class Registry(dict[str, Rule]):
                 raise ValueError(
                     f"{self.kind} rule {name!r} is registered already; take another name"
                 )
-            self[name] = Rule(function, source, reads)
+            self[name] = Rule(name, function, source, reads)
             return function
 
         return add
@@ -66,7 +70,8 @@ class Registry(dict[str, Rule]):
                 for example ``{"rule": "brf", "r": 0.1}``.
 
         Returns:
-            The rule; its function now takes one argument.
+            The rule; its function now takes one argument, and raises ValueError where it returns
+            what is no choice of links, or no score for every link.
 
         Raises:
             ValueError: If there is no such rule, or it does not take one of the parameters.
@@ -84,7 +89,43 @@ class Registry(dict[str, Rule]):
         if unknown := sorted(set(params) - set(takes)):
             known = ", ".join(takes) or "no parameter"
             raise ValueError(f"{self.kind} rule {name!r} takes {known}; got {', '.join(unknown)}")
-        return rule._replace(function=functools.partial(rule.function, **params))
+        function = functools.partial(rule.function, **params)
+        return rule._replace(function=functools.partial(self._result, name, function))
+
+    def _result(self, name: str, function: Callable[..., Tensor], network: Links | Site) -> Tensor:
+        """What a rule returns, if it fits: a rule may come from anywhere."""
+        result = function(network)
+        if isinstance(network, Site):
+            fits, wanted = _is_start(network, result), "torch.bool of shape "
+            wanted += f"{(network.out_features, network.in_features)} with {network.n_links} links"
+        else:
+            fits, wanted = _are_scores(network, result), "real numbers of shape "
+            wanted += f"{tuple(network.mask.shape)}, a score for every link"
+        if not fits:
+            got = _described(result)
+            raise ValueError(f"{self.kind} rule {name!r} must return {wanted}; got {got}")
+        return result
+
+
+def _is_start(site: Site, mask: object) -> bool:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        return False
+    right_shape = mask.shape == (site.out_features, site.in_features)
+    return right_shape and int(mask.count_nonzero()) == site.n_links
+
+
+def _are_scores(links: Links, scores: object) -> bool:
+    if not isinstance(scores, Tensor) or scores.dtype == torch.bool or scores.is_complex():
+        return False
+    return scores.shape == links.mask.shape
+
+
+def _described(result: object) -> str:
+    if not isinstance(result, Tensor):
+        return type(result).__name__
+    what = f"{result.dtype} of shape {tuple(result.shape)}"
+    is_mask = result.dtype == torch.bool
+    return f"{what} with {int(result.count_nonzero())} links" if is_mask else what
 
 
 def import_siblings(package: str, path: Iterable[str]) -> None:

@@ -42,8 +42,8 @@ def link_scores(mask: Bool[Tensor, "out in"], rule: str = "ch2_l3n") -> Float[Te
             f"rule {rule!r} reads {chosen.reads}, which a mask has not; take one of: {known}"
         )
     generator = torch.Generator(mask.device).manual_seed(0)
-    scores: Tensor = chosen.function(Links(mask.float(), mask, generator))
-    return scores.masked_fill(mask, torch.nan)
+    scores = chosen.function(Links(mask.float(), mask, generator))
+    return scores.float().masked_fill(mask, torch.nan)
 
 
 def initial_mask(
