@@ -61,6 +61,11 @@ class SparsityConfig:
             squared gradient starts at the mean over the layer's links. Deviation from SMET, which
             gives each link a step count and a warm-up of its own: no number more is kept. Both are
             the same with optimizers that keep no such mean (SGD, Adagrad).
+        tied_links: Whether layers that meet in hidden neurons share one set of links: a query and
+            its key, a value and its output projection, the layers of a feed-forward block. A
+            hidden neuron then reads and writes the same neurons of the residual stream, at first
+            and after every update; scores of tied layers, each over their mean, add up. Not from a
+            paper. See :func:`hf_chts.network.ties.places`.
         early_stop: A layer's links rest once regrowth brings back more than this share of what
             was taken, in (0, 1]; None: never.
         head_wise: Whether queries, keys and values evolve head by head, each head a sub-network
@@ -104,6 +109,7 @@ class SparsityConfig:
     percolation: bool | None = None
     historical_weights: float = 0.0
     new_links: Literal["cold", "warm"] = "cold"
+    tied_links: bool = False
     early_stop: float | None = None
     head_wise: bool = False
     update_interval: int = 100

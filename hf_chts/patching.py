@@ -18,6 +18,7 @@ from hf_chts.methods import resolve
 from hf_chts.network.calibration import Data, LayerInputs, layer_inputs
 from hf_chts.network.linears import Finding, find_linears
 from hf_chts.network.patch_report import PatchReport
+from hf_chts.network.ties import places
 from hf_chts.rules.initial import initial
 from hf_chts.rules.links import Site
 from hf_chts.rules.randomness import generator_for
@@ -60,6 +61,8 @@ def sparsify(
     seen = {} if calibration is None else layer_inputs(model, chosen, calibration)
     with torch.device("cpu"):  # rules draw there, whatever the default device is
         made = {f.name: _make_sparse(f, counts[f.name], config, seen.get(f.name)) for f in chosen}
+    if config.tied_links:
+        _tie(model, chosen, made)
     for finding in chosen:
         for name in finding.names:
             model.set_submodule(name, made[finding.name])
@@ -213,6 +216,16 @@ def _make_sparse(
     for parameter in layer.parameters():
         parameter._is_hf_initialized = True
     return layer.train(dense.training)
+
+
+def _tie(model: nn.Module, chosen: list[Finding], made: dict[str, SparseLinear]) -> None:
+    """Give tied layers the links of the first of them, with the weights drawn for their own."""
+    once = {f.name: made[f.name] for f in chosen if len(f.names) == 1}
+    for name, place in places(model, once, tied=True).items():
+        if place.lead == name:
+            continue
+        positions = structure.positions_of(place.turned(made[place.lead].mask))
+        made[name].set_links(positions, made[name].values.detach().clone())
 
 
 def _std(weight_init: str, n_links: int, out_features: int, in_features: int) -> float:

@@ -34,6 +34,7 @@ from hf_chts.layers.sparse_linear import sparse_layers
 from hf_chts.methods import resolve
 from hf_chts.network.heads import parts_of, shared_out
 from hf_chts.network.linears import scaled_layers
+from hf_chts.network.ties import places, refuse_untied
 from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.distribution import obd_counts
 from hf_chts.rules.links import Links
@@ -112,6 +113,11 @@ class Topology:
         has_fallen = sum(x.nnz for x in self.layers.values()) <= self._final_links
         refuse_standstill(self.config, total_steps, has_fallen=has_fallen)
         self.groups = hidden_groups(model)
+        self.places = places(model, self.layers, tied=self.config.tied_links)
+        refuse_untied(self.layers, self.places)
+        self.tied: dict[str, list[str]] = {}
+        for name, place in self.places.items():
+            self.tied.setdefault(place.lead, []).append(name)
         self.parts = parts_of(model, self.layers, self.config.head_wise)
         self.removal = removal.make(self.config.removal) if self.config.removal else None
         self.regrowth = regrowth.make(self.config.regrowth) if self.config.regrowth else None
@@ -202,11 +208,17 @@ class Topology:
         targets = self._targets(step)
         if any(targets[name] != layer.nnz for name, layer in self.layers.items()):
             let_sizes_vary()
-        kept = work.masks(lambda name: self._remove(name, before[name], targets[name], step))
-        kept = self._percolate(kept, work)
-        after = work.masks(lambda n: self._regrow(n, before[n], kept[n], targets[n], step))
-        change = Change(before, kept, after)
+        kept = work.masks(self.tied, lambda n: self._remove(n, before[n], targets[n], step))
+        kept = self._percolate(self._all(kept), work)
+        after = work.masks(
+            self.tied, lambda n: self._regrow(n, before[n], kept[n], targets[n], step)
+        )
+        change = Change(before, kept, self._all(after))
         return install(self.layers, change, self.groups, self.config, self.optimizer, work)
+
+    def _all(self, masks: Masks) -> Masks:
+        """Masks of all layers from those that they are chosen by."""
+        return {name: place.turned(masks[place.lead]) for name, place in self.places.items()}
 
     def _targets(self, step: int) -> dict[str, int]:
         """How many links each layer has after an update; where the density falls, no more."""
@@ -250,8 +262,8 @@ class Topology:
         return found
 
     def _rests(self, name: str) -> bool:
-        layer = self.layers[name]
-        return layer.resting or not layer.values.requires_grad
+        layers = [self.layers[one] for one in self.tied[self.places[name].lead]]
+        return any(layer.resting or not layer.values.requires_grad for layer in layers)
 
     def _regrow(self, name: str, before: Mask, kept: Mask, target: int, step: int) -> Mask:
         """Survivors and regrown links, exactly the target number."""
@@ -265,7 +277,11 @@ class Topology:
         parts = self.parts[name]
         return kept | choose_links(self.regrowth, links, parts, missing, exponent, active=False)
 
-    def _links(self, name: str, mask: Mask, rule: Rule, *purpose: object) -> Links:
-        layer = self.layers[name]
-        generator = generator_for(layer.values.device, self.config.seed, *purpose, name)
-        return links_of(layer, mask, rule, generator)
+    def _links(self, name: str, mask: Mask, rule: Rule, *purpose: object) -> list[Links]:
+        """A layer, and those that are tied to it, as a rule sees them."""
+        device = self.layers[name].values.device
+        generator = generator_for(device, self.config.seed, *purpose, name)
+        return [
+            links_of(self.layers[one], self.places[one].turned, mask, rule, generator)
+            for one in self.tied[name]
+        ]

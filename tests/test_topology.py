@@ -184,7 +184,7 @@ def test_a_rule_sees_no_weight_of_a_link_that_is_gone_already() -> None:
     loop = Loop(method="chtss", removal="relative_importance")
     mask = loop.layers["0"].mask
     mask[::2] = False
-    links = loop.topology._links("0", mask, loop.topology.removal, "removal", 1)
+    (links,) = loop.topology._links("0", mask, loop.topology.removal, "removal", 1)
     assert torch.equal(links.mask, mask)
     assert torch.equal(links.weight, loop.layers["0"].to_dense().masked_fill(~mask, 0))
     assert links.weight.any()

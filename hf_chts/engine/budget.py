@@ -140,6 +140,7 @@ def check_rules(config: SparsityConfig) -> None:
             f"regrowth {config.regrowth!r} would bring no link: method {config.method!r} takes "
             "none away. Name a removal rule, or leave regrowth out"
         )
+    _refuse_to_tie(config)
     named = (
         (initial, config.initial),
         (initial, config.input_initial),
@@ -152,13 +153,29 @@ def check_rules(config: SparsityConfig) -> None:
             _try(registry, spec)
 
 
+def _refuse_to_tie(config: SparsityConfig) -> None:
+    """Refuse links that layers share where each is to have its own."""
+    if config.tied_links and config.layer_density == "obd":
+        raise ValueError(
+            "layer_density 'obd' gives each layer a number of links of its own, which tied layers "
+            "cannot have: set tied_links to false, or take 'uniform', 'er' or 'erk'"
+        )
+    if config.tied_links and config.weight_init == "keep":
+        raise ValueError(
+            "tied_links draws links that layers share, and weight_init 'keep' (or a pretrained "
+            "model) keeps weights that each has for itself: set weight_init to 'xavier', or "
+            "tied_links to false"
+        )
+
+
 def _try(registry: Registry, spec: RuleSpec) -> None:
     """Try a rule and its parameters on a layer of one link, long before the first update."""
     rule = registry.make(spec)
-    one, generator = torch.ones(1, 1), torch.Generator()
-    site = Site(1, 1, 1, generator, weight=one, inputs=torch.ones(2, 1))
-    links = Links(one, one.bool(), generator, grad=one, correlation=one)
-    try:
-        rule.function(site if registry is initial else links)
-    except TypeError as error:
-        raise ValueError(f"{registry.kind} rule {spec} cannot be used: {error}") from error
+    with torch.device("cpu"):  # whatever the default device is
+        one, generator = torch.ones(1, 1), torch.Generator()
+        site = Site(1, 1, 1, generator, weight=one, inputs=torch.ones(2, 1))
+        links = Links(one, one.bool(), generator, grad=one, correlation=one)
+        try:
+            rule.function(site if registry is initial else links)
+        except TypeError as error:
+            raise ValueError(f"{registry.kind} rule {spec} cannot be used: {error}") from error

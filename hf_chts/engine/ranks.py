@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 import torch
@@ -59,12 +59,11 @@ class SharedWork:
         self.rank = own_rank()
         self.seconds = dict.fromkeys(layers, 0.0)
 
-    def masks(self, work_out: Callable[[str], Mask]) -> dict[str, Mask]:
-        """Masks of all layers, each worked out by its owner."""
-        mine = [name for name in self.layers if self._owns(name)]
-        own, seconds = side_by_side(mine, work_out, self._device)
+    def masks(self, names: Collection[str], work_out: Callable[[str], Mask]) -> dict[str, Mask]:
+        """Masks of these layers, each worked out by its owner."""
+        own, seconds = side_by_side(filter(self._owns, names), work_out, self._device)
         self.add(seconds)
-        return own if world_size() == 1 else self._exchange(own)
+        return own if world_size() == 1 else self._exchange(names, own)
 
     def add(self, seconds: Mapping[str, float]) -> None:
         """Count time spent on layers, where this rank owns them."""
@@ -90,20 +89,21 @@ class SharedWork:
     def _device(self) -> torch.device:
         return next(iter(self.layers.values())).values.device
 
-    def _exchange(self, own: Mapping[str, Mask]) -> dict[str, Mask]:
+    def _exchange(self, names: Collection[str], own: Mapping[str, Mask]) -> dict[str, Mask]:
         """All masks: ranks' bits do not overlap, so their sum is their union."""
+        layers = {name: self.layers[name] for name in names}
         packed = [
             structure.pack(own[name])
             if name in own
             else torch.zeros(_n_bytes(layer), dtype=torch.uint8, device=layer.values.device)
-            for name, layer in self.layers.items()
+            for name, layer in layers.items()
         ]
         together = torch.cat(packed)
         dist.all_reduce(together)
-        parts = together.split([_n_bytes(layer) for layer in self.layers.values()])
+        parts = together.split([_n_bytes(layer) for layer in layers.values()])
         return {
             name: structure.unpack(part, layer.out_features, layer.in_features)
-            for part, (name, layer) in zip(parts, self.layers.items(), strict=True)
+            for part, (name, layer) in zip(parts, layers.items(), strict=True)
         }
 
 

@@ -55,17 +55,20 @@ ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.
 """Modules of an ``nn.Sequential`` that keep neurons apart."""
 
 
-def hidden_groups(model: nn.Module) -> list[Group]:
+def hidden_groups(
+    model: nn.Module, layers: Mapping[str, SparseLinear] | None = None
+) -> list[Group]:
     """The groups of neurons that percolation looks at.
 
     Args:
-        model: A model with sparse layers.
+        model: A model with sparse layers, or one to be given them.
+        layers: Its sparse layers by name; None: those that are in place.
 
     Returns:
         Groups whose ends are all sparse layers, in the order of the model. Neurons of a layer that
         the model uses in several places are left out: one place alone does not tell what they do.
     """
-    layers = sparse_layers(model)
+    layers = sparse_layers(model) if layers is None else layers
     rotary = any("Rotary" in type(module).__name__ for module in model.modules())
     groups: list[Group] = []
     for parent, module in model.named_modules():
