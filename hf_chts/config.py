@@ -109,7 +109,7 @@ class SparsityConfig:
     percolation: bool | None = None
     historical_weights: float = 0.0
     new_links: Literal["cold", "warm"] = "cold"
-    tied_links: bool = False
+    tied_links: bool | None = None
     early_stop: float | None = None
     head_wise: bool = False
     update_interval: int = 100

@@ -50,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "initial_sparsity": None,
     "decay": None,
     "percolation": False,
+    "tied_links": False,
     "early_stop": None,
 }
 """What a row has where it says nothing."""

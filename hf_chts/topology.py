@@ -113,7 +113,7 @@ class Topology:
         has_fallen = sum(x.nnz for x in self.layers.values()) <= self._final_links
         refuse_standstill(self.config, total_steps, has_fallen=has_fallen)
         self.groups = hidden_groups(model)
-        self.places = places(model, self.layers, tied=self.config.tied_links)
+        self.places = places(model, self.layers, tied=bool(self.config.tied_links))
         refuse_untied(self.layers, self.places)
         self.tied: dict[str, list[str]] = {}
         for name, place in self.places.items():

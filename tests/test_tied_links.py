@@ -1,5 +1,7 @@
 """Layers that share one set of links, since they meet in the same hidden neurons."""
 
+import dataclasses
+
 import families
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 import hf_chts
 from hf_chts import SparsityConfig, Topology, sparse_layers, sparsify
 from hf_chts.engine.choosing import choose_links
+from hf_chts.network.patch_report import PatchReport
 from hf_chts.rules.links import Links
 from hf_chts.rules.registry import Rule
 
@@ -94,6 +97,25 @@ def test_layers_of_a_family_are_tied_where_hidden_neurons_meet(name):
             assert flipped == other.endswith(
                 ("fc2", "wo", "o", "o_proj", "out_proj", "c_proj", "down_proj", "output", "dense")
             )
+
+
+def test_the_report_tells_whose_links_a_layer_has():
+    model = families.make("llama")
+    config = SparsityConfig(method="set", sparsity=0.7, tied_links=True)
+    report = sparsify(model, config)
+    block = "model.layers.0.mlp."
+    rows = {row.name: row.links_of for row in report.rows if row.links_of}
+    assert {n: of for n, of in rows.items() if n.startswith(block)} == {
+        block + "up_proj": block + "gate_proj",
+        block + "down_proj": block + "gate_proj",
+    }
+    assert len(rows) == 4
+    assert str(report).count("sparse, links of gate_proj") == 2
+    again = PatchReport.of_sparse(model, config)
+    assert {row.name: row.links_of for row in again.rows if row.links_of} == rows
+    alone = sparsify(families.make("llama"), dataclasses.replace(config, tied_links=None))
+    assert not any(row.links_of for row in alone.rows)
+    assert "links of" not in str(alone)
 
 
 def test_weights_of_tied_layers_are_drawn_one_by_one():

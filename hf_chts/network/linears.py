@@ -53,6 +53,16 @@ class Finding:
         """(out_features, in_features)."""
         return linear_shape(self.module)
 
+    @property
+    def out_features(self) -> int:
+        """Output neurons."""
+        return self.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        """Input neurons."""
+        return self.shape[1]
+
 
 def is_linear(module: nn.Module) -> bool:
     """Whether a module is one of ``LINEAR_CLASSES``, also with parametrizations of torch's."""

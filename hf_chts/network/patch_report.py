@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
 from hf_chts.config import SparsityConfig
-from hf_chts.layers.sparse_linear import SparseLinear
+from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.network.linears import LINEAR_CLASSES, Finding, family, linear_shape
+from hf_chts.network.ties import places
+from hf_chts.network.wiring import Sized
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class LayerRow:
         sparse: Whether it is sparse.
         reason: Why, or why not.
         n_links: Active links; all of them where the layer is dense.
+        links_of: The layer that it shares its links with, if it is tied to one before it.
     """
 
     name: str
@@ -30,6 +34,7 @@ class LayerRow:
     sparse: bool
     reason: str
     n_links: int
+    links_of: str = ""
 
     @property
     def density(self) -> float:
@@ -62,11 +67,14 @@ class PatchReport:
         config: SparsityConfig,
     ) -> PatchReport:
         """Describe what the findings and link counts make of a dense model."""
+        once = {f.name: f for f in findings if f.sparse and len(f.names) == 1}
+        leads = _leads(model, once, config)
         rows = []
         for finding in findings:
-            out, inp = finding.shape
-            n_links = counts.get(finding.name, out * inp)
-            rows.append(LayerRow(finding.name, out, inp, finding.sparse, finding.reason, n_links))
+            name, (out, inp), reason = finding.name, finding.shape, finding.reason
+            n_links = counts.get(name, out * inp)
+            lead = leads.get(name, "")
+            rows.append(LayerRow(name, out, inp, finding.sparse, reason, n_links, lead))
         everything = sum(parameter.numel() for parameter in model.parameters())
         sparse = sum(row.out_features * row.in_features for row in rows if row.sparse)
         embeddings = _embedding_parameters(model)
@@ -75,11 +83,11 @@ class PatchReport:
     @classmethod
     def of_sparse(cls, model: nn.Module, config: SparsityConfig) -> PatchReport:
         """Describe a model that is sparse already, with the links it really has."""
-        rows = []
+        rows, leads = [], _leads(model, sparse_layers(model), config)
         for name, module in model.named_modules():
             if isinstance(module, SparseLinear):
-                out, inp = module.out_features, module.in_features
-                rows.append(LayerRow(name, out, inp, True, "linear layer", module.nnz))
+                out, inp, lead = module.out_features, module.in_features, leads.get(name, "")
+                rows.append(LayerRow(name, out, inp, True, "linear layer", module.nnz, lead))
             elif isinstance(module, LINEAR_CLASSES):
                 out, inp = linear_shape(module)
                 rows.append(LayerRow(name, out, inp, False, "left dense", out * inp))
@@ -116,16 +124,18 @@ class PatchReport:
         return f"{sum(row.sparse for row in self.rows)} of {len(self.rows)}"
 
     def _families(self) -> list[tuple[str, ...]]:
-        groups: dict[tuple[object, ...], list[LayerRow]] = {}
+        groups: dict[tuple[str, int, int, str], list[LayerRow]] = {}
         for row in self.rows:
-            key = (family(row.name), row.out_features, row.in_features, row.sparse, row.reason)
+            leaf = row.links_of.rpartition(".")[2]
+            state = "sparse" if row.sparse else f"dense: {row.reason}"
+            state += f", links of {leaf}" if leaf else ""
+            key = (family(row.name), row.out_features, row.in_features, state)
             groups.setdefault(key, []).append(row)
         table: list[tuple[str, ...]] = [("linear layers", "out x in", "links", "density", "state")]
-        for (name, out, inp, sparse, reason), rows in groups.items():
-            n_links = sum(row.n_links for row in rows)
-            density = n_links / sum(row.out_features * row.in_features for row in rows)
-            label = f"{name} x{len(rows)}" if len(rows) > 1 else str(name)
-            state = "sparse" if sparse else f"dense: {reason}"
+        for (name, out, inp, state), same in groups.items():
+            n_links = sum(row.n_links for row in same)
+            density = n_links / sum(row.out_features * row.in_features for row in same)
+            label = f"{name} x{len(same)}" if len(same) > 1 else name
             table.append((label, f"{out} x {inp}", f"{n_links:,}", f"{density:.4f}", state))
         return table
 
@@ -145,6 +155,12 @@ class PatchReport:
             line("total", dense, now),
         ]
         return aligned(table, "<>>>")
+
+
+def _leads(model: nn.Module, layers: Mapping[str, Sized], config: SparsityConfig) -> dict[str, str]:
+    """The layer that each tied layer has its links of, but for the first ones."""
+    where = places(model, layers, tied=bool(config.tied_links and layers))
+    return {name: place.lead for name, place in where.items() if place.lead != name}
 
 
 def _embedding_parameters(model: nn.Module) -> int:

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hf_chts.layers.sparse_linear import SparseLinear
-from hf_chts.network.wiring import hidden_groups
+from hf_chts.network.wiring import Sized, hidden_groups
 from hf_chts.rules.percolation import Group
 
 Mask = Bool[Tensor, "out in"]
@@ -31,7 +31,7 @@ class Place(NamedTuple):
         return tensor.t().contiguous() if self.flipped else tensor
 
 
-def places(model: nn.Module, layers: Mapping[str, SparseLinear], *, tied: bool) -> dict[str, Place]:
+def places(model: nn.Module, layers: Mapping[str, Sized], *, tied: bool) -> dict[str, Place]:
     """Where each layer finds its links: in itself, or tied to others in those of the first.
 
     Tied are the layers of a group of hidden neurons between residual streams: a query and its key;
@@ -39,6 +39,11 @@ def places(model: nn.Module, layers: Mapping[str, SparseLinear], *, tied: bool) 
     neuron they have one set of links, so that it reads and writes the same neurons of the residual
     stream. Layers stay by themselves that hold several of these or have other numbers of neurons,
     and those of an ``nn.Sequential``, which has no residual stream.
+
+    Args:
+        model: The model, sparse or about to be.
+        layers: Its sparse layers by name, or their sizes.
+        tied: Whether layers are tied.
 
     Raises:
         ValueError: If layers are to be tied, and there is no such group.
@@ -72,7 +77,7 @@ def refuse_untied(layers: Mapping[str, SparseLinear], where: Mapping[str, Place]
             )
 
 
-def _is_tied(model: nn.Module, layers: Mapping[str, SparseLinear], group: Group) -> bool:
+def _is_tied(model: nn.Module, layers: Mapping[str, Sized], group: Group) -> bool:
     if any(len(side) != 1 or side[0].index is not None for side in group):
         return False
     ends = [side[0] for side in group]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -55,20 +56,31 @@ ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.
 """Modules of an ``nn.Sequential`` that keep neurons apart."""
 
 
-def hidden_groups(
-    model: nn.Module, layers: Mapping[str, SparseLinear] | None = None
-) -> list[Group]:
+class Sized(Protocol):
+    """What is read of a layer: the numbers of its neurons."""
+
+    @property
+    def out_features(self) -> int:
+        """Output neurons."""
+
+    @property
+    def in_features(self) -> int:
+        """Input neurons."""
+
+
+def hidden_groups(model: nn.Module, layers: Mapping[str, Sized] | None = None) -> list[Group]:
     """The groups of neurons that percolation looks at.
 
     Args:
         model: A model with sparse layers, or one to be given them.
-        layers: Its sparse layers by name; None: those that are in place.
+        layers: Its sparse layers by name, or their sizes; None: those that are in place.
 
     Returns:
         Groups whose ends are all sparse layers, in the order of the model. Neurons of a layer that
         the model uses in several places are left out: one place alone does not tell what they do.
     """
-    layers = sparse_layers(model) if layers is None else layers
+    in_place = sparse_layers(model)
+    layers = in_place if layers is None else layers
     rotary = any("Rotary" in type(module).__name__ for module in model.modules())
     groups: list[Group] = []
     for parent, module in model.named_modules():
@@ -87,7 +99,7 @@ def hidden_groups(
                 for before, _, after in chain(module)
             ]
     shared = used_in_several_places(model)
-    names = {name for name, layer in layers.items() if id(layer) in shared}
+    names = {name for name, layer in in_place.items() if id(layer) in shared}
     return [g for g in groups if names.isdisjoint(end.layer for side in g for end in side)]
 
 
@@ -151,7 +163,7 @@ def chain(sequence: nn.Sequential) -> list[tuple[str, list[nn.Module], str]]:
     return links
 
 
-def _fused(layers: Mapping[str, SparseLinear], prefix: str, module: nn.Module) -> list[Group]:
+def _fused(layers: Mapping[str, Sized], prefix: str, module: nn.Module) -> list[Group]:
     ends = fused_ends(prefix, module)
     if ends is None:
         return []
@@ -166,7 +178,7 @@ def _fused(layers: Mapping[str, SparseLinear], prefix: str, module: nn.Module) -
 
 
 def _feed(
-    layers: Mapping[str, SparseLinear], sides: list[list[str]], sink: str, module: nn.Module
+    layers: Mapping[str, Sized], sides: list[list[str]], sink: str, module: nn.Module
 ) -> list[Group]:
     if sink not in layers or not all(source in layers for side in sides for source in side):
         return []
@@ -176,7 +188,7 @@ def _feed(
 
 
 def _meet(
-    layers: Mapping[str, SparseLinear], query: str, key: str, module: nn.Module, rotary: bool
+    layers: Mapping[str, Sized], query: str, key: str, module: nn.Module, rotary: bool
 ) -> list[Group]:
     if query not in layers or key not in layers:
         return []
