@@ -153,6 +153,13 @@ def _beyond(name: str, regrowth: str, what: str) -> Method:
     return Method("hf_chts, not from a paper", settings, f"{name} with {what}")
 
 
+def _tied(name: str) -> Method:
+    """A row of this project's own: another one whose layers share links where neurons meet."""
+    settings = {**METHODS[name].settings, "tied_links": True}
+    return Method("hf_chts, not from a paper", settings, f"{name} with tied_links")
+
+
+METHODS |= {f"{name}_tied": _tied(name) for name in ("static", "set", "chts", "chtss")}
 METHODS["hebbian"] = _beyond("chts", "hebbian", "regrowth between neurons that fire together")
 METHODS["hebbian_sigmoid"] = _beyond(
     "chtss", "hebbian", "regrowth between neurons that fire together"

@@ -24,7 +24,7 @@ def test_every_row_resolves_to_rules_that_exist(name):
     assert config.initial is not None
     assert config.zeta is not None
     assert resolve(config) == config
-    assert (config.removal is None) == (name in ("dense", "static", "static_brf"))
+    assert (config.removal is None) == (name in ("dense", "static", "static_brf", "static_tied"))
 
 
 def test_what_the_user_says_wins_over_the_row():
@@ -46,6 +46,10 @@ def test_set_and_rigl_differ_in_regrowth_and_schedule_only():
         ("rigl_soft", "rigl", {"removal_exponent"}),
         ("set_cosine", "set", {"zeta_schedule"}),
         ("static_brf", "static", {"initial"}),
+        ("static_tied", "static", {"tied_links"}),
+        ("set_tied", "set", {"tied_links"}),
+        ("chts_tied", "chts", {"tied_links"}),
+        ("chtss_tied", "chtss", {"tied_links"}),
         ("hebbian", "chts", {"regrowth"}),
         ("hebbian_sigmoid", "chtss", {"regrowth"}),
         ("chtss_obd", "chtss", {"layer_density"}),

@@ -48,11 +48,23 @@ def devices(module: nn.Module) -> set[str]:
     return {t.device.type for t in (*module.parameters(), *module.buffers())}
 
 
+class Block(nn.Module):
+    """A feed-forward block beside its residual stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.fc2(self.fc1(x).relu())
+
+
 def links_after(method: str, device: str) -> tuple[dict[str, torch.Tensor], list[int]]:
     """Links after 20 steps of a plain loop, and how often each step waited for the device."""
     torch.manual_seed(0)
-    sizes = [nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 16)]
-    model = nn.Sequential(*sizes).to(device)
+    layers = [nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 16)]
+    tied = METHODS[method].settings.get("tied_links", False)
+    model = nn.Sequential(*([Block(), Block()] if tied else layers)).to(device)
     config = hf_chts.SparsityConfig(
         method=method,
         sparsity=0.8,
