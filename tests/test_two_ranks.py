@@ -75,7 +75,7 @@ def run(folder, method, smoothing, accumulation):
     return state
 
 
-CASES = [("chts", 0.0, 1), ("rigl", 0.1, 2), ("hebbian", 0.1, 2)]
+CASES = [("chts", 0.0, 1), ("rigl", 0.1, 2), ("hebbian", 0.1, 2), ("set_tied", 0.1, 1)]
 for case in CASES:
     torch.save(run(sys.argv[1], *case), f"{sys.argv[1]}/{case[0]}-{WORLD}-{RANK}.pt")
 leave_group()
@@ -148,14 +148,14 @@ def states(tmp_path_factory):
     return {path.stem: torch.load(path) for path in folder.glob("*.pt")}
 
 
-@pytest.mark.parametrize("method", ["chts", "rigl", "hebbian"])
+@pytest.mark.parametrize("method", ["chts", "rigl", "hebbian", "set_tied"])
 def test_ranks_agree_bit_for_bit(states, method) -> None:
     one, two = states[f"{method}-2-0"], states[f"{method}-2-1"]
     assert any("col_indices" in key for key in one)
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-@pytest.mark.parametrize("method", ["chts", "rigl", "hebbian"])
+@pytest.mark.parametrize("method", ["chts", "rigl", "hebbian", "set_tied"])
 def test_two_ranks_equal_one_process(states, method) -> None:
     """Same global batch, so the same run up to rounding, and the same links."""
     one, two = states[f"{method}-1-0"], states[f"{method}-2-0"]
