@@ -16,7 +16,7 @@ from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
 from hf_chts.methods import resolve
 from hf_chts.network.calibration import Data, LayerInputs, layer_inputs
-from hf_chts.network.linears import Finding, find_linears
+from hf_chts.network.linears import Finding, find_linears, used_once
 from hf_chts.network.patch_report import PatchReport
 from hf_chts.network.ties import places
 from hf_chts.rules.initial import initial
@@ -47,8 +47,8 @@ def sparsify(
     Raises:
         ValueError: If the model is sparse already, nothing is left to patch, a pattern matches
             nothing, the method or a rule is unknown, the model has adapters, a layer would have no
-            link, has no data or has hooks, or a rule looks at inputs and there is no calibration
-            data.
+            link, has no data or has hooks, layers cannot be tied that are to be, or a rule looks at
+            inputs and there is no calibration data.
     """
     report, chosen, config = plan(model, config or SparsityConfig())
     if config.method == "dense":  # the baseline: nothing changes, trainers know it is meant
@@ -220,12 +220,11 @@ def _make_sparse(
 
 def _tie(model: nn.Module, chosen: list[Finding], made: dict[str, SparseLinear]) -> None:
     """Give tied layers the links of the first of them, with the weights drawn for their own."""
-    once = {f.name: made[f.name] for f in chosen if len(f.names) == 1}
-    for name, place in places(model, once, tied=True).items():
+    for name, place in places(model, used_once(chosen), tied=True).items():
         if place.lead == name:
             continue
         positions = structure.positions_of(place.turned(made[place.lead].mask))
-        made[name].set_links(positions, made[name].values.detach().clone())
+        made[name].set_links(positions, made[name].values)
 
 
 def _std(weight_init: str, n_links: int, out_features: int, in_features: int) -> float:

@@ -90,7 +90,8 @@ class Topology:
 
         Raises:
             ValueError: If the model is not sparse, ``total_steps`` is below 1, the configuration
-                has a rule that is not there or does not fit, parameter groups cannot be made (see
+                has a rule that is not there or does not fit, tied layers differ in
+                their links, parameter groups cannot be made (see
                 :class:`hf_chts.engine.parameter_groups.LearningRates`), the optimizer does not
                 train the links, these are cut up over processes, or training is too short for the
                 density to fall.

@@ -40,11 +40,9 @@ def links_of(
         grad = layer.dense_grad
     elif layer.coactivation is not None and rule.reads == "correlation":
         correlation = layer.coactivation.correlation()
-    weight, grad, correlation = (
-        None if read is None else turned(read) for read in (layer.to_dense(), grad, correlation)
-    )
-    assert weight is not None
-    return Links(weight * mask, mask, generator, grad, correlation)
+    weight = turned(layer.to_dense()) * mask
+    grad, correlation = (None if x is None else turned(x) for x in (grad, correlation))
+    return Links(weight, mask, generator, grad, correlation)
 
 
 def choose_links(

@@ -64,6 +64,11 @@ class Finding:
         return self.shape[1]
 
 
+def used_once(findings: Iterable[Finding]) -> dict[str, Finding]:
+    """The layers that become sparse and have one place in the model, by name."""
+    return {f.name: f for f in findings if f.sparse and len(f.names) == 1}
+
+
 def is_linear(module: nn.Module) -> bool:
     """Whether a module is one of ``LINEAR_CLASSES``, also with parametrizations of torch's."""
     kind = type(module)

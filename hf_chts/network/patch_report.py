@@ -9,7 +9,7 @@ from torch import nn
 
 from hf_chts.config import SparsityConfig
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
-from hf_chts.network.linears import LINEAR_CLASSES, Finding, family, linear_shape
+from hf_chts.network.linears import LINEAR_CLASSES, Finding, family, linear_shape, used_once
 from hf_chts.network.ties import places
 from hf_chts.network.wiring import Sized
 
@@ -67,8 +67,7 @@ class PatchReport:
         config: SparsityConfig,
     ) -> PatchReport:
         """Describe what the findings and link counts make of a dense model."""
-        once = {f.name: f for f in findings if f.sparse and len(f.names) == 1}
-        leads = _leads(model, once, config)
+        leads = _leads(model, used_once(findings), config)
         rows = []
         for finding in findings:
             name, (out, inp), reason = finding.name, finding.shape, finding.reason

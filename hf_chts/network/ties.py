@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hf_chts.layers.sparse_linear import SparseLinear
 from hf_chts.network.wiring import Sized, hidden_groups
 from hf_chts.rules.percolation import Group
-
-Mask = Bool[Tensor, "out in"]
 
 
 class Place(NamedTuple):
@@ -69,7 +66,8 @@ def refuse_untied(layers: Mapping[str, SparseLinear], where: Mapping[str, Place]
     Raises:
         ValueError: Naming the first two such layers.
     """
-    for name, place in where.items():
+    others = {name: place for name, place in where.items() if place.lead != name}
+    for name, place in others.items():
         if not layers[name].mask.equal(place.turned(layers[place.lead].mask)):
             raise ValueError(
                 f"tied_links is set, and {name} and {place.lead} have other links: set it before "
