@@ -1,4 +1,4 @@
-"""Neurons between layers: which of them are active, and how their degrees on both sides go.
+"""Neurons between layers: which are active, how their degrees go, and what links layers share.
 
 Groups are the sets of neurons between layers, as a run's ``network.json`` lists them: a group is a
 list of sides, a side a list of ends ``{"layer": name, "axis": "out" | "in", "index": None | [int,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,29 @@ def degree_correlation(
     return found
 
 
+def shared_links(
+    masks: Mapping[str, ArrayLike], groups: Sequence[Group]
+) -> dict[str, float | Undefined]:
+    """Links that layers share where they meet, over what chance would give them.
+
+    Layers share a link of neuron j of a group when both link j to the same neuron of their other
+    sides. Where the one reads a residual stream and the other writes to it, as the two layers of a
+    feed-forward block do, such links close a loop from a neuron of the stream back to itself.
+    Chance gives neuron j, with a and b of n possible links to the two, a b / n shared ones.
+
+    Returns:
+        By name of the group (:func:`group_name`), over all pairs of layers on different sides: 1
+        for layers drawn at random, 1 over the density for layers of the same links and even
+        degrees. Undefined where other sides differ in neurons, or no neuron links to two layers.
+
+    Raises:
+        TypeError: If a mask is not boolean.
+        ValueError: If a mask is not two-dimensional, or a group does not fit the masks.
+    """
+    links = check_groups(masks, groups)
+    return {group_name(group): _shared(links, group) for group in groups}
+
+
 def group_name(group: Group) -> str:
     """A name for a group of neurons: its layers side by side, ``fc1 > fc2``, ``k | q``."""
     names = [" + ".join(dict.fromkeys(str(end["layer"]) for end in side)) for side in group]
@@ -208,6 +232,24 @@ def _degrees(masks: Mapping[str, Mask], side: Sequence[End]) -> Int[np.ndarray, 
     ]
     summed: np.ndarray = np.sum(counts, axis=0)
     return summed
+
+
+def _shared(masks: Mapping[str, Mask], group: Group) -> float | Undefined:
+    found = expected = 0.0
+    for one, other in combinations(group, 2):
+        for pair in product(one, other):
+            a, b = (_seen_from(masks, end) for end in pair)
+            if a.shape != b.shape:
+                return Undefined(f"the layers link {a.shape[1]} and {b.shape[1]} other neurons")
+            found += np.count_nonzero(a & b)
+            expected += float((a.sum(1) * b.sum(1)).sum()) / a.shape[1]
+    return found / expected if expected else Undefined("no neuron has links to two of the layers")
+
+
+def _seen_from(masks: Mapping[str, Mask], end: End) -> Bool[np.ndarray, "neurons others"]:
+    mask = masks[end["layer"]]
+    seen: np.ndarray = (mask if end["axis"] == "out" else mask.T)[neurons_of(end, masks)]
+    return seen
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> DegreeCorrelation | Undefined:

@@ -10,9 +10,16 @@ from jaxtyping import Bool
 
 from hf_chts.analysis import plots
 from hf_chts.analysis.network import Undefined
-from hf_chts.analysis.neurons import ActiveNeurons, DegreeCorrelation, anp, degree_correlation
+from hf_chts.analysis.neurons import (
+    ActiveNeurons,
+    DegreeCorrelation,
+    anp,
+    degree_correlation,
+    shared_links,
+)
 from hf_chts.analysis.parts import by_part
 from hf_chts.report.figure_store import Chart, FigureStore
+from hf_chts.report.layer_table import Cell
 from hf_chts.report.run_data import RunData
 from hf_chts.report.selection import group_label
 
@@ -24,12 +31,11 @@ States = Mapping[int, ActiveNeurons]
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One group of hidden neurons: its name, its size, shares that were active, and how degrees go.
+    """One group of hidden neurons: its name, its size, and shares that were active.
 
     Attributes:
-        correlation: Correlation of a neuron's degrees on both sides, in [-1, 1]; None if it is not
-            defined.
-        correlation_words: It, or why there is none.
+        correlation: Correlation of a neuron's degrees on both sides, in [-1, 1].
+        shared: Links that its layers share, over those by chance.
     """
 
     name: str
@@ -37,8 +43,8 @@ class GroupRow:
     start: float
     lowest: float
     end: float
-    correlation: float | None
-    correlation_words: str
+    correlation: Cell
+    shared: Cell
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def neurons_section(run: RunData, store: FigureStore) -> NeuronsSection | None:
     states: States = {step: anp(run.masks_at(step), run.groups) for step in run.steps}
     history = list(states.values()) or [final]
     degrees = degree_correlation(run.final, run.groups)
+    shared = shared_links(run.final, run.groups)
     rows = [
         GroupRow(
             name=group_label(name),
@@ -82,8 +89,8 @@ def neurons_section(run: RunData, store: FigureStore) -> NeuronsSection | None:
             start=history[0].rates[name],
             lowest=min(moment.rates[name] for moment in (*history, final)),
             end=float(active.mean()),
-            correlation=_pearson(degrees[name]),
-            correlation_words=_words(degrees[name]),
+            correlation=_cell(_pearson(degrees[name]), "{:+.2f}"),
+            shared=_cell(shared[name], "{:.2f}"),
         )
         for name, active in final.groups.items()
     ]
@@ -130,12 +137,14 @@ def _kind(group: str) -> str:
     return f"{by_part(group)}{', q and k' if ' | ' in group else ''}"
 
 
-def _pearson(found: DegreeCorrelation | Undefined) -> float | None:
-    return found.pearson if isinstance(found, DegreeCorrelation) else None
+def _pearson(found: DegreeCorrelation | Undefined) -> float | Undefined:
+    return found if isinstance(found, Undefined) else found.pearson
 
 
-def _words(found: DegreeCorrelation | Undefined) -> str:
-    return f"{found.pearson:+.2f}" if isinstance(found, DegreeCorrelation) else str(found)
+def _cell(found: float | Undefined, pattern: str) -> Cell:
+    if isinstance(found, Undefined):
+        return Cell(str(found), None)
+    return Cell(pattern.format(found), found)
 
 
 def _share(groups: list[Bool[np.ndarray, " neurons"]]) -> float:

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from hf_chts import SparsityConfig, sparse_layers, sparsify
 from hf_chts.analysis.network import Undefined
-from hf_chts.analysis.neurons import anp, check_groups, degree_correlation, group_name
+from hf_chts.analysis.neurons import anp, check_groups, degree_correlation, group_name, shared_links
 from hf_chts.monitor import groups_as_data
 from hf_chts.network.wiring import hidden_groups
 from hf_chts.rules.percolation import End, active_neuron_rate, percolate
@@ -123,6 +123,26 @@ def test_degrees_that_cannot_be_correlated() -> None:
     assert equal["a > b"] == Undefined("all active neurons have the same degree on a side")
 
 
+def test_links_that_layers_share() -> None:
+    first, second = mask("1100", "0110"), mask("10", "01", "01", "01")
+    # neuron 0 shares input 0 of 2 and 1 links, neuron 1 inputs 1 and 2 of 2 and 3: 3 of 8 / 4
+    assert shared_links({"a": first, "b": second}, CHAIN[:1]) == {"a > b": pytest.approx(1.5)}
+    meet = [[end("k", "out")], [end("q", "out", [1, 0])]]
+    found = shared_links({"k": first, "q": first[::-1]}, [meet])
+    assert found == {"k | q": pytest.approx(2)}  # the same links: 1 over the density
+
+
+def test_links_that_gated_layers_share_and_that_none_can() -> None:
+    masks = {"gate": mask("11", "10"), "up": mask("10", "10"), "down": mask("11", "00")}
+    gated = [[end("gate", "out")], [end("up", "out")], [end("down", "in")]]
+    # gate and up 2 of 3 / 2, gate and down 2 of 3 / 2, up and down 2 of 2 / 2
+    assert shared_links(masks, [gated]) == {"gate > up > down": pytest.approx(6 / 4)}
+    wide = shared_links({"a": mask("11"), "b": mask("1", "1", "1")}, CHAIN[:1])["a > b"]
+    assert wide == Undefined("the layers link 2 and 3 other neurons")
+    bare = shared_links({"a": mask("10", "00"), "b": mask("01", "00")}, CHAIN[:1])["a > b"]
+    assert bare == Undefined("no neuron has links to two of the layers")
+
+
 @pytest.mark.parametrize(
     ("group", "message"),
     [
@@ -145,7 +165,7 @@ def test_degrees_that_cannot_be_correlated() -> None:
 )
 def test_groups_that_do_not_fit(group, message) -> None:
     masks = {"a": mask("1", "1"), "b": mask("11")}
-    for measure in (check_groups, anp, degree_correlation):
+    for measure in (check_groups, anp, degree_correlation, shared_links):
         with pytest.raises(ValueError, match=message):
             measure(masks, [group])
     with pytest.raises(TypeError, match="boolean"):

@@ -82,14 +82,16 @@ def test_correlation_of_degrees_on_both_sides(store):
     first, second = links("100", "110", "111"), links("111", "110", "100")
     against = made_up_run(final={"fc1": first, "fc2": second}, groups=[between("fc1", "fc2")])
     (row,) = neurons_section(against, store).rows
-    assert row.correlation == pytest.approx(-1)
-    assert row.correlation_words == "-1.00"
+    assert row.correlation.value == pytest.approx(-1)
+    assert row.correlation.text == "-1.00"
+    assert row.shared.text == "1.20"  # 4, of the 10 / 3 that chance gives
     same = made_up_run(final={"fc1": first, "fc2": np.ones((2, 3), bool)}, groups=against.groups)
     (row,) = neurons_section(same, store).rows
-    assert row.correlation is None
-    assert row.correlation_words == (
+    assert row.correlation.value is None
+    assert row.correlation.text == (
         "not defined: all active neurons have the same degree on a side"
     )
+    assert row.shared.text == "not defined: the layers link 3 and 2 other neurons"
 
 
 def test_without_snapshots_only_the_end_is_known(store):
