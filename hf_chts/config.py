@@ -22,7 +22,10 @@ class SparsityConfig:
     A field that is None takes the value of the method's row in :mod:`hf_chts.methods`.
 
     Attributes:
-        method: Row of the methods table, for example ``"chts"``, ``"rigl"`` or ``"set"``.
+        method: Row of the methods table, for example ``"chts"``, ``"rigl"`` or ``"set"``; or
+            ``"auto"``: ``chts_tied``, the best of those that keep their number of links in what we
+            have measured, where layers can share links, and the papers' ``chts`` where they cannot
+            (pretrained weights, no neurons between residual streams, ``layer_density="obd"``).
         sparsity: Share of links that are inactive at the end of training, in [0, 1).
         seed: Seed of the initial topology, the initial weights and every update.
         include: Linear layers to make sparse, by suffix of their qualified name (whole dotted
@@ -89,7 +92,7 @@ class SparsityConfig:
             links as a matrix where that is faster) or ``"dense"``.
     """
 
-    method: str = "chts"
+    method: str = "auto"
     sparsity: float = 0.9
     seed: int = 0
     include: tuple[str, ...] = ()

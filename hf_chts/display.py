@@ -63,7 +63,11 @@ def show_result(out: Console, result: Any, output: Path) -> None:
 def show_methods(out: Console) -> None:
     """Methods with their settings and papers, and rules."""
     kinds = ("initial", "removal", "regrowth", "zeta_schedule", "density_schedule")
-    table = Table("method", "initial", "removal", "regrowth", "zeta", "density", title="Methods")
+    table = Table(
+        *("method", "initial", "removal", "regrowth", "zeta", "density", "tied links"),
+        title="Methods",
+        caption="auto, where none is named: chts_tied, or chts where layers cannot share links",
+    )
     papers = Table(
         "method", Column("paper, and where this differs", overflow="fold"), title="Sources"
     )
@@ -71,7 +75,8 @@ def show_methods(out: Console) -> None:
         settings = DEFAULTS | row.settings
         still = settings["regrowth"] is None
         chosen = ["-" if name == "dense" else _rule_name(settings[kind]) for kind in kinds]
-        table.add_row(name, *chosen[:3], "-" if still else chosen[3], chosen[4])
+        tied = "yes" if settings["tied_links"] else "-"
+        table.add_row(name, *chosen[:3], "-" if still else chosen[3], chosen[4], tied)
         papers.add_row(name, f"{row.paper}\n{row.deviations}".strip())
     out.print(table)
     out.print(papers)

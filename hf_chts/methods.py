@@ -180,17 +180,35 @@ METHODS["chts_weighted"] = _beyond(
 )
 
 
+def settle_method(config: SparsityConfig, *, layers_meet: bool) -> SparsityConfig:
+    """Decide what ``method="auto"`` means.
+
+    Args:
+        config: Any configuration; one that names its method stays as it is.
+        layers_meet: Whether the model has layers that can share links.
+    """
+    if config.method != "auto":
+        return config
+    drawn = config.weight_init != "keep" and config.layer_density != "obd"
+    can_share = layers_meet and drawn and config.tied_links is not False
+    return dataclasses.replace(config, method="chts_tied" if can_share else "chts")
+
+
 def resolve(config: SparsityConfig) -> SparsityConfig:
     """Fill the open fields of a configuration from its method's row.
+
+    ``method="auto"``, which :func:`hf_chts.sparsify` settles for a model, counts as where layers
+    can share links.
 
     Raises:
         ValueError: If the method is unknown, or a density schedule has no start or one that is
             sparser than its end.
     """
+    config = settle_method(config, layers_meet=True)
     if config.method not in METHODS:
         close = difflib.get_close_matches(config.method, METHODS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"no method {config.method!r}: {hint}known: {', '.join(METHODS)}")
+        raise ValueError(f"no method {config.method!r}: {hint}known: auto, {', '.join(METHODS)}")
     settings = {**DEFAULTS, **METHODS[config.method].settings}
     if METHODS[config.method].extra_density:
         start = config.sparsity - METHODS[config.method].extra_density

@@ -14,11 +14,11 @@ from hf_chts.config import SparsityConfig
 from hf_chts.engine.budget import check_rules, link_counts
 from hf_chts.layers import structure
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
-from hf_chts.methods import resolve
+from hf_chts.methods import resolve, settle_method
 from hf_chts.network.calibration import Data, LayerInputs, layer_inputs
 from hf_chts.network.linears import Finding, find_linears, used_once
 from hf_chts.network.patch_report import PatchReport
-from hf_chts.network.ties import places
+from hf_chts.network.ties import layers_meet, places
 from hf_chts.rules.initial import initial
 from hf_chts.rules.links import Site
 from hf_chts.rules.randomness import generator_for
@@ -36,7 +36,7 @@ def sparsify(
 
     Args:
         model: A Transformers model, or any module with ``nn.Linear`` (or ``Conv1D``) layers.
-        config: What to make sparse and how; None for the defaults (CHTs at 90%).
+        config: What to make sparse and how; None for the defaults (90%, method ``"auto"``).
         calibration: Data for initial topologies that look at the inputs of layers (``csti``): a
             batch, as a tensor or as the model's named arguments, or an iterable of batches. Layers
             that see the tensors of ``calibration`` themselves follow ``config.input_initial``.
@@ -82,14 +82,16 @@ def plan(
     Raises:
         ValueError: As :func:`sparsify`.
     """
-    config = resolve(_settle_start(model, config))
-    check_rules(config)
+    config = _settle_start(model, config)
     if sparse_layers(model):
         raise ValueError("the model is sparse already: call hf_chts.densify(model) first")
     findings = find_linears(model, config.include, config.exclude)
     if config.method == "dense":
         findings = [dataclasses.replace(f, sparse=False, reason="method dense") for f in findings]
     chosen = [finding for finding in findings if finding.sparse]
+    meet = layers_meet(model, used_once(chosen))
+    config = resolve(settle_method(config, layers_meet=meet))
+    check_rules(config)
     counts = link_counts({f.name: f.shape for f in chosen}, config, progress=0.0)
     return PatchReport.of(model, findings, counts, config), chosen, config
 

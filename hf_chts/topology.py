@@ -6,6 +6,7 @@ randomness is a function of (seed, step, layer), so resumed runs and all ranks a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Mapping
@@ -104,6 +105,9 @@ class Topology:
             raise ValueError(f"total_steps must be at least 1; got {total_steps}")
         self.optimizer: torch.optim.Optimizer = innermost(optimizer)
         refuse_sharded(self.layers, self.optimizer)
+        if found.method == "auto":  # sparsify has settled what it means for this model
+            settled = getattr(model, "sparsity_config", found).method
+            found = dataclasses.replace(found, method=settled)
         self.config = resolve(found)
         check_rules(self.config)
         self.last_update = last_update(self.config, total_steps)

@@ -228,7 +228,7 @@ def test_the_method_dense_changes_nothing_and_is_remembered():
 def test_the_report_names_every_layer_and_puts_families_together():
     model = families.make("marian")
     text = str(sparsify(model, dataclasses.replace(CONFIG, exclude=("q_proj",))))
-    assert "chts at 80.00% sparsity: 26 of 33 linear layers sparse" in text
+    assert "chts_tied at 80.00% sparsity: 26 of 33 linear layers sparse" in text
     assert "initial topology brf(r=0.25), weights xavier" in text
     assert re.search(r"model\.decoder\.layers\.\*\.fc1 x2 +24 x 16 +154 +0\.2005  sparse", text)
     assert re.search(r"encoder\.layers\.\*\.self_attn\.q_proj x2 .* dense: excluded", text)

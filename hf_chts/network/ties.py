@@ -48,7 +48,7 @@ def places(model: nn.Module, layers: Mapping[str, Sized], *, tied: bool) -> dict
     found = {name: Place(name, flipped=False) for name in layers}
     if not tied:
         return found
-    groups = [group for group in hidden_groups(model, layers) if _is_tied(model, layers, group)]
+    groups = _tied_groups(model, layers)
     for (first, *_), *others in groups:
         for end, *_ in others:
             found[end.layer] = Place(first.layer, flipped=end.axis != first.axis)
@@ -58,6 +58,11 @@ def places(model: nn.Module, layers: Mapping[str, Sized], *, tied: bool) -> dict
             "a query and its key: set tied_links to false"
         )
     return found
+
+
+def layers_meet(model: nn.Module, layers: Mapping[str, Sized]) -> bool:
+    """Whether there are layers that can be tied, as :func:`places` says."""
+    return bool(_tied_groups(model, layers))
 
 
 def refuse_untied(layers: Mapping[str, SparseLinear], where: Mapping[str, Place]) -> None:
@@ -73,6 +78,10 @@ def refuse_untied(layers: Mapping[str, SparseLinear], where: Mapping[str, Place]
                 f"tied_links is set, and {name} and {place.lead} have other links: set it before "
                 "hf_chts.sparsify draws them, or set it to false"
             )
+
+
+def _tied_groups(model: nn.Module, layers: Mapping[str, Sized]) -> list[Group]:
+    return [group for group in hidden_groups(model, layers) if _is_tied(model, layers, group)]
 
 
 def _is_tied(model: nn.Module, layers: Mapping[str, Sized], group: Group) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from hf_chts.network.linears import find_linears
+from hf_chts.patching import plan
 from hf_chts.translation.data import ParallelText
 from hf_chts.translation.positions import positions
 from hf_chts.translation.recipe import Recipe
@@ -108,6 +110,16 @@ def empty_model(recipe: Recipe) -> Any:
             f"data.max_length={recipe.data.max_length}: lower the one or raise the other"
         )
     return model
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe with the method that ``"auto"`` means for its model.
+
+    Raises:
+        ValueError: As :func:`empty_model`, and if the model cannot be made sparse in that way.
+    """
+    method = plan(empty_model(recipe), recipe.sparsity)[2].method
+    return dataclasses.replace(recipe, sparsity=dataclasses.replace(recipe.sparsity, method=method))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from transformers import AutoModelForSeq2SeqLM
 from hf_chts.engine.budget import refuse_standstill
 from hf_chts.monitor import TopologyMonitor
 from hf_chts.network.patch_report import PatchReport
-from hf_chts.patching import plan, sparsify
+from hf_chts.patching import sparsify
 from hf_chts.safe_saving import sweep, whole_folder, write_text
 from hf_chts.training.topology_log import LOG_FILE
 from hf_chts.translation.arguments import tell_long_warmup, training_arguments
@@ -27,11 +27,11 @@ from hf_chts.translation.data import DataSource, ParallelText, load_pairs
 from hf_chts.translation.decode import translate_by
 from hf_chts.translation.encode import encode
 from hf_chts.translation.model import (
-    empty_model,
     keep_frozen,
     make_model,
     make_tokenizers,
     refuse_misfit,
+    settled,
 )
 from hf_chts.translation.model_card import write_model_card
 from hf_chts.translation.progress import ShowProgress
@@ -86,7 +86,7 @@ def train(
     refuse_moving_links(recipe)
     refuse_standstill(recipe.sparsity, recipe.training.max_steps, tell=False)
     tell_long_warmup(recipe)
-    plan(empty_model(recipe), recipe.sparsity)
+    recipe = settled(recipe)
     scorers(recipe.data.target_lang)
     folder = RunFolder(Path(output))
     args = training_arguments(recipe)

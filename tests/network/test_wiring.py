@@ -25,7 +25,7 @@ N_GROUPS = {
 
 def sparse(name, sparsity=0.5):
     model = families.make(name)
-    sparsify(model, SparsityConfig(sparsity=sparsity, initial="er", kernel="dense"))
+    sparsify(model, SparsityConfig(method="chts", sparsity=sparsity, initial="er", kernel="dense"))
     return model
 
 
@@ -158,10 +158,10 @@ def test_groups_of_a_fused_layer_by_its_parts():
 
 def test_parts_of_a_fused_layer_that_are_not_sparse_are_left_out():
     model = families.make("bert2gpt2")
-    sparsify(model, SparsityConfig(sparsity=0.5, include=("crossattention.c_attn",)))
+    sparsify(model, SparsityConfig(method="chts", sparsity=0.5, include=("crossattention.c_attn",)))
     assert hidden_groups(model) == []
     model = families.make("gpt2")
-    sparsify(model, SparsityConfig(sparsity=0.5, include=("c_attn",)))
+    sparsify(model, SparsityConfig(method="chts", sparsity=0.5, include=("c_attn",)))
     assert [described(group) for group in hidden_groups(model)] == 2 * [
         [[("c_attn", "out")], [("c_attn", "out")]]
     ]
@@ -171,14 +171,14 @@ def test_a_fused_layer_cut_head_by_head_is_not_guessed_at():
     """GPT-BigCode keeps query, key and value of each head together."""
     size = {"vocab_size": 40, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16}
     model = hf.GPTBigCodeForCausalLM(hf.GPTBigCodeConfig(**size, multi_query=False))
-    sparsify(model, SparsityConfig(sparsity=0.5))
+    sparsify(model, SparsityConfig(method="chts", sparsity=0.5))
     assert [described(g) for g in hidden_groups(model)] == [[[("c_fc", "out")], [("c_proj", "in")]]]
 
 
 def test_torch_transformer_layers_have_feed_forward_neurons():
     """Its attention keeps queries, keys and values in a parameter, which stays dense."""
     model = nn.Transformer(8, 2, 1, 1, 12, batch_first=True)
-    sparsify(model, SparsityConfig(sparsity=0.5))
+    sparsify(model, SparsityConfig(method="chts", sparsity=0.5))
     assert [described(g) for g in hidden_groups(model)] == 2 * [
         [[("linear1", "out")], [("linear2", "in")]]
     ]
@@ -186,7 +186,9 @@ def test_torch_transformer_layers_have_feed_forward_neurons():
 
 def test_groups_need_all_their_layers_sparse():
     model = families.make("marian")
-    sparsify(model, SparsityConfig(sparsity=0.5, include=("fc1", "v_proj", "out_proj")))
+    sparsify(
+        model, SparsityConfig(method="chts", sparsity=0.5, include=("fc1", "v_proj", "out_proj"))
+    )
     assert {str(described(group)) for group in hidden_groups(model)} == {
         str([[("v_proj", "out")], [("out_proj", "in")]])
     }
@@ -201,6 +203,6 @@ def test_a_perceptron_is_a_chain_broken_by_what_mixes_neurons():
         nn.Linear(6, 6),
         nn.Linear(6, 6),
     )
-    sparsify(model, SparsityConfig(sparsity=0.5))
+    sparsify(model, SparsityConfig(method="chts", sparsity=0.5))
     ends = [[end.layer for side in group for end in side] for group in hidden_groups(model)]
     assert ends == [["0", "2"], ["4", "5"]]

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from hf_chts.config import SparsityConfig
 from hf_chts.rules.schedules import noam
 from hf_chts.translation import run
+from hf_chts.translation.recipe import load_recipe
 
 
 def logged(recipe, folder, **training) -> list[dict]:
@@ -32,3 +34,11 @@ def test_smoothing_and_rates_reach_the_log(recipe, tmp_path) -> None:
     warmup, rate = recipe.training.warmup_steps, recipe.training.learning_rate
     found = [row["learning_rate"] for row in rows[0.0]]
     assert found == pytest.approx([rate * noam(step, warmup, 16) for step in (1, 2)])
+
+
+def test_a_recipe_without_a_method_says_afterwards_which_it_had(recipe, tmp_path) -> None:
+    sparsity = SparsityConfig(sparsity=0.7, update_interval=1)
+    logged(replace(recipe, sparsity=sparsity), tmp_path)
+    assert load_recipe(tmp_path / "recipe.yaml").sparsity == replace(sparsity, method="chts_tied")
+    assert "chts_tied at 70.00% sparsity" in (tmp_path / "patching.txt").read_text()
+    assert "chts_tied" in (tmp_path / "model" / "README.md").read_text()
