@@ -204,12 +204,18 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of this package's source tree, where it runs from one."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    name = _git("describe", "--always")
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return f"{name}-dirty" if name and changed else name or None
+
+
+def _git(*command: str) -> str:
+    """What git says of the source tree, without a lock that a killed run would leave there."""
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *command]
     try:
-        found = subprocess.run(git, capture_output=True, text=True, check=False)
+        return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
-        return None
-    return found.stdout.strip() or None
+        return ""
 
 
 def _processor() -> str:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +177,23 @@ def test_environment() -> None:
     found = environment()
     assert {"command", "python", "torch", "transformers", "processor", "cores"} <= set(found)
     assert found["processor"]
+
+
+def test_the_commit_is_told_without_a_lock_in_the_repository(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "code.py"))
+    assert environment()["commit"] is None  # no repository
+    (tmp_path / "code.py").write_text("1")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
+    for command in (["init", "-q"], ["add", "code.py"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    commit = environment()["commit"]
+    assert re.fullmatch("[0-9a-f]{7,}", commit)
+    index = (tmp_path / ".git" / "index").read_bytes()
+    os.utime(tmp_path / "code.py", (1, 1))  # git would note that it is the same, under a lock
+    assert environment()["commit"] == commit
+    assert (tmp_path / ".git" / "index").read_bytes() == index
+    (tmp_path / "code.py").write_text("2")
+    assert environment()["commit"] == f"{commit}-dirty"
 
 
 def test_the_environment_of_every_part_of_a_run(tmp_path, monkeypatch) -> None:
