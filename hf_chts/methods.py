@@ -150,13 +150,17 @@ METHODS["static_brf"] = _control("static", "a BRF start", initial={"rule": "brf"
 def _beyond(name: str, regrowth: str, what: str) -> Method:
     """A row of this project's own: another one with a regrowth rule that is in no paper."""
     settings = {**METHODS[name].settings, "regrowth": regrowth}
-    return Method("hf_chts, not from a paper", settings, f"{name} with {what}")
+    return Method(_ours(name), settings, f"{name} with {what}")
 
 
 def _tied(name: str) -> Method:
     """A row of this project's own: another one whose layers share links where neurons meet."""
     settings = {**METHODS[name].settings, "tied_links": True}
-    return Method("hf_chts, not from a paper", settings, f"{name} with tied_links")
+    return Method(_ours(name), settings, f"{name} with tied_links")
+
+
+def _ours(name: str) -> str:
+    return f"hf_chts, not from a paper; {name}: {METHODS[name].paper}"
 
 
 METHODS |= {f"{name}_tied": _tied(name) for name in ("static", "set", "chts", "chtss")}
@@ -206,7 +210,7 @@ def resolve(config: SparsityConfig) -> SparsityConfig:
     """
     config = settle_method(config, layers_meet=True)
     if config.method not in METHODS:
-        close = difflib.get_close_matches(config.method, METHODS, n=1)
+        close = difflib.get_close_matches(config.method, ["auto", *METHODS], n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"no method {config.method!r}: {hint}known: auto, {', '.join(METHODS)}")
     settings = {**DEFAULTS, **METHODS[config.method].settings}

@@ -131,5 +131,7 @@ def test_a_dense_baseline_may_have_the_settings_of_a_falling_density():
 def test_an_unknown_method_comes_with_the_closest_known_one():
     with pytest.raises(ValueError, match="no method 'rigle': did you mean 'rigl'"):
         resolve(SparsityConfig(method="rigle"))
+    with pytest.raises(ValueError, match="no method 'atuo': did you mean 'auto'"):
+        resolve(SparsityConfig(method="atuo"))
     with pytest.raises(ValueError, match="no method 'xyz': known: auto, dense, static"):
         resolve(SparsityConfig(method="xyz"))
