@@ -89,7 +89,7 @@ def plan(
     if config.method == "dense":
         findings = [dataclasses.replace(f, sparse=False, reason="method dense") for f in findings]
     chosen = [finding for finding in findings if finding.sparse]
-    meet = layers_meet(model, used_once(chosen))
+    meet = config.method == "auto" and layers_meet(model, used_once(chosen))
     config = resolve(settle_method(config, layers_meet=meet))
     check_rules(config)
     counts = link_counts({f.name: f.shape for f in chosen}, config, progress=0.0)

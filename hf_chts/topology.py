@@ -87,7 +87,7 @@ class Topology:
                 ``learning_rate_scale`` is not 1, sparse values are moved into parameter groups of
                 their own; make the learning-rate scheduler afterwards.
             total_steps: Optimizer steps of the whole training, at least 1.
-            config: Overrides the configuration found on the model.
+            config: Overrides the configuration found on the model, whose method ``"auto"`` takes.
 
         Raises:
             ValueError: If the model is not sparse, ``total_steps`` is below 1, the configuration

@@ -226,11 +226,7 @@ def _facing(end: End) -> tuple[str, str]:
 
 
 def _degrees(masks: Mapping[str, Mask], side: Sequence[End]) -> Int[np.ndarray, " neurons"]:
-    counts = [
-        masks[end["layer"]].sum(1 if end["axis"] == "out" else 0)[neurons_of(end, masks)]
-        for end in side
-    ]
-    summed: np.ndarray = np.sum(counts, axis=0)
+    summed: np.ndarray = np.sum([_seen_from(masks, end).sum(1) for end in side], axis=0)
     return summed
 
 
