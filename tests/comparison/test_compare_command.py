@@ -86,6 +86,17 @@ def test_errors_are_one_line(compare, folder, arguments, message) -> None:
     assert not (folder / "new").exists()
 
 
+def test_settings_of_a_baseline_that_cannot_be_made_do_not_matter_where_it_is_not_asked_for(
+    compare, folder
+) -> None:
+    (folder / "narrow.yaml").write_text("narrow-dense: {sparsity: {learning_rate_scale: 0.5}}")
+    arguments = ["-o", "wide", "--settings", "narrow.yaml", "model.family=prophetnet"]
+    arguments += ["--methods", "set", "--seeds", "1", "--minutes", "0", "model.config={}"]
+    status, output, errors = compare("recipe.yaml", *arguments)
+    assert (status, errors) == (0, "")
+    assert output == "0 of 1 runs done; the same command goes on with the others\n"
+
+
 def test_a_place_that_cannot_be_is_the_users_to_mend(compare) -> None:
     status, _, errors = compare("recipe.yaml", "-o", "recipe.yaml/new", "--methods", "set")
     assert status == 2
