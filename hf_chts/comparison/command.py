@@ -12,7 +12,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from hf_chts.comparison.folder import ComparisonFolder
-from hf_chts.comparison.grid import BASELINES, cells, recipes_for
+from hf_chts.comparison.grid import cells, recipes_for, refuse_unfit_rows
 from hf_chts.comparison.jobs import run_all
 from hf_chts.comparison.progress import Progress
 from hf_chts.comparison.settings import check_names, read_settings, refuse_own_rules
@@ -73,9 +73,7 @@ def compare(
     asked = cells(names, sparsities, _list("seeds", seeds, int, "integers"), settings)
     before = folder.cells()
     baseline = _baseline(baseline, [cell.method for cell in (*before, *asked)])
-    # a baseline that is not asked for may not exist, as for a pretrained model
-    checked = [row for row in settings if row in names or row not in BASELINES]
-    recipes_for(recipe, cells(checked, sparsities, [1], settings), settings)
+    refuse_unfit_rows(recipe, cells([*settings], sparsities, [1], settings), settings)
     same_rows = [cell for cell in before if cell.method in names]
     recipes = recipes_for(recipe, list(dict.fromkeys((*asked, *same_rows))), settings)
     texts = _checksums(recipes.values())

@@ -133,6 +133,23 @@ def recipes_for(recipe: Recipe, grid: Sequence[Cell], settings: Settings) -> dic
     return {cell: _seeded(made[cell.method, cell.sparsity], cell.seed) for cell in grid}
 
 
+def refuse_unfit_rows(recipe: Recipe, grid: Sequence[Cell], settings: Settings) -> None:
+    """Refuse rows whose changes are no part of a recipe, also where nobody asks for these rows.
+
+    Whether a model can be made by them shows when they are asked for: a pretrained model has no
+    narrow one, and its layers cannot be tied.
+
+    Raises:
+        ValueError: Naming the row and what is wrong.
+    """
+    for cell in grid:
+        if cell.method not in BASELINES:
+            try:
+                recipe_for(recipe, cell, settings)
+            except ValueError as error:
+                raise ValueError(f"row {cell.method}: {error}") from None
+
+
 def _seeded(recipe: Recipe, seed: int) -> Recipe:
     return dataclasses.replace(
         recipe,

@@ -86,15 +86,21 @@ def test_errors_are_one_line(compare, folder, arguments, message) -> None:
     assert not (folder / "new").exists()
 
 
-def test_settings_of_a_baseline_that_cannot_be_made_do_not_matter_where_it_is_not_asked_for(
-    compare, folder
-) -> None:
-    (folder / "narrow.yaml").write_text("narrow-dense: {sparsity: {learning_rate_scale: 0.5}}")
-    arguments = ["-o", "wide", "--settings", "narrow.yaml", "model.family=prophetnet"]
-    arguments += ["--methods", "set", "--seeds", "1", "--minutes", "0", "model.config={}"]
-    status, output, errors = compare("recipe.yaml", *arguments)
+def test_rows_that_cannot_be_made_do_not_matter_where_nobody_asks_for_them(compare, folder) -> None:
+    """As narrow models and tied links, where a comparison starts from a pretrained model."""
+    rows = {
+        "narrow-dense": {"sparsity": {"learning_rate_scale": 0.5}},
+        "kept": {"sparsity": {"method": "set_tied", "weight_init": "keep"}},
+    }
+    (folder / "others.yaml").write_text(json.dumps(rows))
+    arguments = ["recipe.yaml", "--settings", "others.yaml", "model.family=prophetnet"]
+    arguments += ["model.config={}", "--seeds", "1", "--minutes", "0"]
+    status, output, errors = compare(*arguments, "-o", "wide", "--methods", "set")
     assert (status, errors) == (0, "")
     assert output == "0 of 1 runs done; the same command goes on with the others\n"
+    for row in rows:
+        status, _, errors = compare(*arguments, "-o", "asked", "--methods", row)
+        assert (status, errors.count(f"row {row}: ")) == (2, 1)
 
 
 def test_a_place_that_cannot_be_is_the_users_to_mend(compare) -> None:
