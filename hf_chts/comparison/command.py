@@ -73,7 +73,8 @@ def compare(
     asked = cells(names, sparsities, _list("seeds", seeds, int, "integers"), settings)
     before = folder.cells()
     baseline = _baseline(baseline, [cell.method for cell in (*before, *asked)])
-    refuse_unfit_rows(recipe, cells([*settings], sparsities, [1], settings), settings)
+    others = [row for row in settings if row not in names]
+    refuse_unfit_rows(recipe, cells(others, sparsities, [1], settings), settings)
     same_rows = [cell for cell in before if cell.method in names]
     recipes = recipes_for(recipe, list(dict.fromkeys((*asked, *same_rows))), settings)
     texts = _checksums(recipes.values())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,32 +123,37 @@ def recipes_for(recipe: Recipe, grid: Sequence[Cell], settings: Settings) -> dic
     for cell in grid:
         key = (cell.method, cell.sparsity)
         if key not in made:
-            try:
+            with _naming(cell.method):
                 made[key] = recipe_for(recipe, cell, settings)
                 refuse_moving_links(made[key])
                 refuse_standstill(made[key].sparsity, made[key].training.max_steps)
                 tell_long_warmup(made[key])
                 plan(empty_model(made[key]), made[key].sparsity)
-            except ValueError as error:
-                raise ValueError(f"row {cell.method}: {error}") from None
     return {cell: _seeded(made[cell.method, cell.sparsity], cell.seed) for cell in grid}
 
 
 def refuse_unfit_rows(recipe: Recipe, grid: Sequence[Cell], settings: Settings) -> None:
-    """Refuse rows whose changes are no part of a recipe, also where nobody asks for these rows.
+    """Refuse rows whose changes are no part of a recipe, though nobody asks for these rows.
 
-    Whether a model can be made by them shows when they are asked for: a pretrained model has no
-    narrow one, and its layers cannot be tied.
+    Whether a model can be made by them shows when they are asked for: a pretrained model's layers
+    cannot be tied, and it has no narrow one, so that baselines are passed over.
 
     Raises:
         ValueError: Naming the row and what is wrong.
     """
     for cell in grid:
         if cell.method not in BASELINES:
-            try:
+            with _naming(cell.method):
                 recipe_for(recipe, cell, settings)
-            except ValueError as error:
-                raise ValueError(f"row {cell.method}: {error}") from None
+
+
+@contextmanager
+def _naming(row: str) -> Iterator[None]:
+    """Say in an error which row it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"row {row}: {error}") from None
 
 
 def _seeded(recipe: Recipe, seed: int) -> Recipe:
