@@ -39,6 +39,7 @@ from hf_chts.training.faster_step import faster_functions
 from hf_chts.training.finite import refuse_bad_number, refuse_bad_weights
 from hf_chts.training.head_loss import deferred_head
 from hf_chts.training.loss import LabelSmoothedLoss, shifted, translates
+from hf_chts.training.precision import tell_slow_bfloat16
 from hf_chts.training.refused_engines import refuse_engine
 from hf_chts.training.resuming import (
     MEMORY_FILE,
@@ -78,6 +79,8 @@ class _SparseTraining:
             raise ValueError("the model is not sparse: call hf_chts.sparsify(model, config) first")
         rewrite_settings(self.model)
         refuse_engine(self.args, self.accelerator)
+        if self.args.bf16 and self.args.device.type == "cpu":
+            tell_slow_bfloat16()
         keep_from_ddp(self.model)
         self._updates: list[list[LayerUpdate]] = []
         self._saves_to: Path | None = None  # the folder of an unfinished checkpoint

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import yaml
 
 from hf_chts.comparison.baselines import narrow_dense, shallow_decoder
 from hf_chts.config import from_mapping
 from hf_chts.engine.budget import refuse_standstill
 from hf_chts.patching import plan
+from hf_chts.training.precision import tell_slow_bfloat16
 from hf_chts.translation.arguments import tell_long_warmup
 from hf_chts.translation.averaging import refuse_moving_links
 from hf_chts.translation.model import empty_model
@@ -128,6 +130,8 @@ def recipes_for(recipe: Recipe, grid: Sequence[Cell], settings: Settings) -> dic
                 refuse_moving_links(made[key])
                 refuse_standstill(made[key].sparsity, made[key].training.max_steps)
                 tell_long_warmup(made[key])
+                if made[key].training.precision == "bf16" and not torch.cuda.is_available():
+                    tell_slow_bfloat16()
                 plan(empty_model(made[key]), made[key].sparsity)
     return {cell: _seeded(made[cell.method, cell.sparsity], cell.seed) for cell in grid}
 
