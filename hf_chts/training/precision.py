@@ -11,7 +11,7 @@ def tell_slow_bfloat16() -> None:
     """Warn of training in bfloat16 on a CPU where it takes several times as long as in float32.
 
     Without AVX-512 or units for bfloat16 torch multiplies dense matrices of that type in plain
-    loops: on a Zen 3 at 1 to 10 GFLOP/s a core, and at 50 in float32 (docs/speed.md).
+    loops: on a Zen 3, 25 to 50 times more slowly than in float32 (docs/speed.md).
     """
     if not _multiplies_bfloat16():
         warnings.warn(

@@ -21,10 +21,11 @@ from hf_chts.layers.kernels.binary import binary, threads
 _LEAST_TOKENS = 256
 _LEAST_PRODUCTS = 1024 * 256 * 256
 # Shares of links from which a matrix is faster, measured (docs/speed.md): with AMX on a Xeon,
-# which multiplies dense float32 fast, too; with AVX-512's bfloat16 alone on a Zen 4.
+# which multiplies dense float32 fast, too; with AVX-512's bfloat16 alone on a Zen 4; with AVX2 on a
+# Zen 3, where torch has plain loops for dense bfloat16.
 _WITH_AMX = {torch.float32: 0.65, torch.bfloat16: 0.2}
 _WITH_AVX512_BF16 = {torch.float32: 0.95, torch.bfloat16: 0.45}
-_ELSEWHERE = {torch.float32: 0.95, torch.bfloat16: float("inf")}
+_ELSEWHERE = {torch.float32: 0.65, torch.bfloat16: float("inf")}
 
 
 @functools.cache
