@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from hf_chts.display import show_methods, show_result, show_scores
+from hf_chts.display import show_methods, show_result, show_scores, warnings_of_one_line
 from hf_chts.safe_saving import write_text
 
 app = typer.Typer(
@@ -253,7 +253,8 @@ def main() -> None:
 
     disable_progress_bar()
     try:
-        app()
+        with warnings_of_one_line():
+            app()
     except (ValueError, OSError, ImportError) as error:
         Console(stderr=True, highlight=False, markup=False, emoji=False).print(
             f"hf-chts: {' '.join(str(error).split())}", style="bold red", soft_wrap=True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +92,26 @@ def show_methods(out: Console) -> None:
 
 def _rule_name(spec: Any) -> str:
     return "-" if spec is None else spec["rule"] if isinstance(spec, dict) else str(spec)
+
+
+@contextmanager
+def warnings_of_one_line() -> Iterator[None]:
+    """A context in which users are told what they can mend without its place in the code."""
+    usual = warnings.formatwarning
+
+    def told(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if category is not UserWarning:
+            return usual(message, category, filename, lineno, line)
+        return f"warning: {' '.join(str(message).split())}\n"
+
+    warnings.formatwarning = told
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
