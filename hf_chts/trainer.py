@@ -80,7 +80,7 @@ class _SparseTraining:
         rewrite_settings(self.model)
         refuse_engine(self.args, self.accelerator)
         if self.args.bf16 and self.args.device.type == "cpu":
-            tell_slow_bfloat16()
+            tell_slow_bfloat16(self.model)
         keep_from_ddp(self.model)
         self._updates: list[list[LayerUpdate]] = []
         self._saves_to: Path | None = None  # the folder of an unfinished checkpoint

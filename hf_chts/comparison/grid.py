@@ -122,6 +122,7 @@ def recipes_for(recipe: Recipe, grid: Sequence[Cell], settings: Settings) -> dic
             made as sparse.
     """
     made: dict[tuple[str, float], Recipe] = {}
+    cuda = torch.cuda.is_available()
     for cell in grid:
         key = (cell.method, cell.sparsity)
         if key not in made:
@@ -130,9 +131,11 @@ def recipes_for(recipe: Recipe, grid: Sequence[Cell], settings: Settings) -> dic
                 refuse_moving_links(made[key])
                 refuse_standstill(made[key].sparsity, made[key].training.max_steps)
                 tell_long_warmup(made[key])
-                if made[key].training.precision == "bf16" and not torch.cuda.is_available():
-                    tell_slow_bfloat16()
-                plan(empty_model(made[key]), made[key].sparsity)
+                model = empty_model(made[key])
+                plan(model, made[key].sparsity)
+                bfloat16_on_cpu = made[key].training.precision == "bf16" and not cuda
+                if bfloat16_on_cpu and made[key].sparsity.method == "dense":
+                    tell_slow_bfloat16(model)
     return {cell: _seeded(made[cell.method, cell.sparsity], cell.seed) for cell in grid}
 
 

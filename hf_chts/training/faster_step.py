@@ -28,7 +28,8 @@ def faster_step(model: nn.Module) -> Iterator[None]:
     (:func:`hf_chts.layers.dropout.faster_dropout`), attention in bfloat16 computes in float32
     (:func:`hf_chts.layers.attention.faster_attention`), and the output head leaves its logits to
     :class:`hf_chts.training.loss.LabelSmoothedLoss`, which makes them a few tokens at a time
-    (:func:`hf_chts.training.head_loss.deferred_head`). Numbers below 1.2e-38 count as 0
+    (:func:`hf_chts.training.head_loss.deferred_head`), in float32 where a CPU has no fast way to
+    multiply bfloat16. Numbers below 1.2e-38 count as 0
     (:func:`hf_chts.training.tiny_numbers.tiny_is_zero`). Trainers do all of it themselves. Dense
     models gain, too.
 

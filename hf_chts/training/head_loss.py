@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
 
 from hf_chts.training.compiling import is_compiled
+from hf_chts.training.precision import multiplies_bfloat16
 
 
 @contextmanager
@@ -56,7 +57,8 @@ class DeferredLogits:
         weight: Weight of the head.
         bias: Bias of the head.
         added: A number for each word that the model adds to the logits; it takes no gradient.
-        product_type: Type in which the head multiplies, as autocast wants it.
+        product_type: Type in which the head multiplies: as autocast wants it, or float32 in place
+            of bfloat16 that the processor has no fast way to multiply.
         dtype: Type of the logits.
     """
 
@@ -165,7 +167,9 @@ def _defer(head: nn.Linear, hidden: Tensor) -> Any:
     # views are in the graph, where DistributedDataParallel looks for parameters; leaves are not
     weight = head.weight.view_as(head.weight)
     bias = None if head.bias is None else head.bias.view_as(head.bias)
-    return DeferredLogits(hidden, weight, bias, None, dtype, dtype)
+    is_slow = device == "cpu" and dtype == torch.bfloat16 and not multiplies_bfloat16()
+    product_type = torch.float32 if is_slow else dtype
+    return DeferredLogits(hidden, weight, bias, None, product_type, dtype)
 
 
 def _plain_head(model: nn.Module) -> nn.Linear | None:

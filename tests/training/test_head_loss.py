@@ -9,6 +9,7 @@ from families import FAMILIES, make
 from head_loss_steps import inputs_of, plain, returns_logits, step
 from torch import nn
 
+import hf_chts.training.head_loss as head_loss_module
 import hf_chts.training.loss as loss_module
 from hf_chts.training.head_loss import DeferredLogits, deferred_head
 from hf_chts.training.loss import LabelSmoothedLoss
@@ -182,7 +183,9 @@ def test_families(name) -> None:
         torch.testing.assert_close(found[key], grad, rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_under_autocast() -> None:
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_under_autocast(monkeypatch, is_fast) -> None:
+    monkeypatch.setattr(head_loss_module, "multiplies_bfloat16", lambda: is_fast)
     model = make("marian")
     model.final_logits_bias.normal_()
     inputs, labels = inputs_of(model, "marian")
@@ -194,7 +197,7 @@ def test_under_autocast() -> None:
 
     expected, loss, _ = step(model, inputs, labels, lambda m: cast(plain, m))
     found, same_loss, outputs = step(model, inputs, labels, lambda m: cast(deferred_head, m))
-    assert outputs.logits.product_type == torch.bfloat16
+    assert outputs.logits.product_type == (torch.bfloat16 if is_fast else torch.float32)
     assert outputs.logits.dtype == same_loss.dtype == torch.float32
     torch.testing.assert_close(same_loss, loss, rtol=1e-3, atol=0)
     for key, grad in expected.items():

@@ -1,7 +1,8 @@
-"""A number type for which the processor has no fast products."""
+"""bfloat16 on processors that have no fast way to multiply it."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 
@@ -14,44 +15,52 @@ from hf_chts.comparison.grid import Cell, recipes_for
 from hf_chts.training import precision
 from hf_chts.translation.recipe import load_recipe
 
-TOLD = "no fast way to multiply dense matrices in bfloat16.* take training.precision=fp32"
+TOLD = "linear layers are dense, which this processor .* bfloat16: .* training.precision=fp32, or"
 
 
 @pytest.fixture(params=[True, False])
 def is_fast(request, monkeypatch):
-    monkeypatch.setattr(precision, "_multiplies_bfloat16", lambda: request.param)
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: request.param)
     return request.param
 
 
-def make_trainer(folder, training_precision) -> None:
-    trainer_of(marian(), folder, bf16=training_precision == "bf16")
+def told(make) -> list[str]:
+    """What users are told about dense layers."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        make()
+    texts = [str(each.message) for each in seen]
+    return [text for text in texts if re.search(TOLD, text)]
 
 
-def make_comparison(folder, training_precision) -> None:
-    recipe = load_recipe(write_recipe(folder))
-    recipe = replace(recipe, training=replace(recipe.training, precision=training_precision))
-    recipes_for(recipe, [Cell("dense", 0.0, 1), Cell("set", 0.8, 1)], {})
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("method", ["set", "dense"])
+def test_trainers_tell_of_dense_layers(method, bf16, is_fast, tmp_path) -> None:
+    model = marian(method=method)
+    found = told(lambda: trainer_of(model, tmp_path, bf16=bf16))
+    n_linear = 6 + 10  # of one layer each; the head is none of them
+    dense = [f"{n_linear} linear layers are dense"] if method == "dense" else []
+    expected = dense if bf16 and not is_fast else []
+    assert [text.partition(",")[0] for text in found] == expected
 
 
-@pytest.mark.parametrize("make", [make_trainer, make_comparison])
-def test_bfloat16_is_told_where_it_is_slow(make, is_fast, tmp_path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        make(tmp_path, "fp32")
-        if is_fast:
-            make(tmp_path, "bf16")
-            return
-    with pytest.warns(UserWarning, match=TOLD):
-        make(tmp_path, "bf16")
+@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+def test_comparisons_tell_of_dense_rows(asked, is_fast, tmp_path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path))
+    recipe = replace(recipe, training=replace(recipe.training, precision=asked))
+    sparse, dense = Cell("set", 0.8, 1), Cell("dense", 0.0, 1)
+    assert told(lambda: recipes_for(recipe, [sparse], {})) == []
+    found = told(lambda: recipes_for(recipe, [sparse, dense], {}))
+    assert len(found) == (asked == "bf16" and not is_fast)
 
 
 @pytest.mark.parametrize(("capability", "expected"), [("AVX2", False), ("AVX512", True)])
 def test_processors_of_this_kind(capability, expected) -> None:
     if torch.backends.cpu.get_cpu_capability() != capability:
-        pytest.skip(f"this processor has no {capability}, or more")
-    assert precision._multiplies_bfloat16() is expected
+        pytest.skip(f"this processor has less than {capability}, or more")
+    assert precision.multiplies_bfloat16() is expected
 
 
 def test_without_onednn_nothing_is_known(monkeypatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert precision._multiplies_bfloat16()
+    assert precision.multiplies_bfloat16()
