@@ -24,11 +24,7 @@ def folder(tmp_path):
 
 def test_means_of_runs_and_means_that_are_given(folder) -> None:
     found = runpy.run_path(str(SCRIPT))["rows"](folder)
-    assert list(found) == [
-        "set",
-        "dense",
-        "chts",
-    ]  # from the bottom, so that the lowest loss is on top
+    assert list(found) == ["set", "dense", "chts"]  # the lowest loss last, so on top
     assert found["chts"]["validation_loss"] == ([], 1.3, 0.1)
     assert found["dense"]["test2017_bleu"] == ([26.0], 26.0, 0.0)
     runs, mean, error = found["set"]["test2017_bleu"]

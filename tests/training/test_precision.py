@@ -57,7 +57,7 @@ def test_comparisons_tell_of_dense_rows(asked, is_fast, tmp_path) -> None:
 @pytest.mark.parametrize(("capability", "expected"), [("AVX2", False), ("AVX512", True)])
 def test_processors_of_this_kind(capability, expected) -> None:
     if torch.backends.cpu.get_cpu_capability() != capability:
-        pytest.skip(f"this processor has less than {capability}, or more")
+        pytest.skip(f"torch takes another instruction set than {capability} here")
     assert precision.multiplies_bfloat16() is expected
 
 
