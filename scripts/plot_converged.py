@@ -9,8 +9,6 @@ no longer known. Runs of rows with means there are left out, since the means hav
 from __future__ import annotations
 
 import csv
-import math
-import statistics
 import sys
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hf_chts.analysis.plot_style import BLUE, GREY, INK, ORANGE, STYLE, VERMILLION
+from hf_chts.comparison.rows import Estimate
 
 FAMILIES = {
     "dense": (INK, ("dense", "narrow-dense", "shallow-decoder")),
@@ -32,7 +31,7 @@ PANELS = {
     "test2016_bleu": ("test2016", "BLEU"),
     "test2017_bleu": ("test2017", "BLEU"),
 }
-Values = dict[str, tuple[list[float], float, float]]  # single runs, their mean, its standard error
+Values = dict[str, tuple[list[float], Estimate]]  # single runs as far as they are known
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -42,22 +41,20 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def rows(folder: Path) -> dict[str, Values]:
-    """Runs, mean and standard error (0 of one run) of each row and measure, lowest loss last."""
+    """Runs of each row and measure and what they come to, lowest loss last."""
     runs: dict[str, list[dict[str, str]]] = {}
     for line in read(folder / "converged.csv"):
         runs.setdefault(line["row"], []).append(line)
     found: dict[str, Values] = {}
     for name, lines in runs.items():
-        found[name] = {}
-        for measure in PANELS:
-            single = [float(line[measure]) for line in lines]
-            error = statistics.stdev(single) / math.sqrt(len(single)) if len(single) > 1 else 0.0
-            found[name][measure] = (single, statistics.fmean(single), error)
+        singles = {measure: [float(line[measure]) for line in lines] for measure in PANELS}
+        found[name] = {key: (single, Estimate.of(single)) for key, single in singles.items()}
     for line in read(folder / "converged_means.csv"):
         found[line["row"]] = {
-            measure: ([], float(line[measure]), float(line[f"{measure}_se"])) for measure in PANELS
+            key: ([], Estimate(float(line[key]), float(line[f"{key}_se"]), int(line["seeds"])))
+            for key in PANELS
         }
-    return dict(sorted(found.items(), key=lambda item: -item[1]["validation_loss"][1]))
+    return dict(sorted(found.items(), key=lambda item: -item[1]["validation_loss"][1].mean))
 
 
 def color_of(row: str) -> str:
@@ -74,13 +71,13 @@ def figure_of(found: dict[str, Values]) -> Figure:
     for axes, (measure, (title, unit)) in zip(panels, PANELS.items(), strict=True):
         axes.set(title=title, xlabel=unit)
         for place, (name, values) in enumerate(found.items()):
-            single, mean, error = values[measure]
+            single, known = values[measure]
             style = {"color": color_of(name), "lw": 0}
-            one = len(single) == 1
-            face = {"markerfacecolor": "white"} if one else {}
+            face = {"markerfacecolor": "white"} if known.n == 1 else {}
             axes.plot(single, [place] * len(single), marker="|", ms=5, alpha=0.6, **style)
-            axes.errorbar(mean, place, xerr=error, fmt="none", ecolor=style["color"], elinewidth=1)
-            axes.plot(mean, place, marker="o", ms=4.5, **style, **face)
+            error = known.standard_error or 0.0
+            axes.errorbar(known.mean, place, xerr=error, fmt="none", ecolor=style["color"])
+            axes.plot(known.mean, place, marker="o", ms=4.5, **style, **face)
     panels[0].set_yticks(range(len(found)), found)
     panels[0].set_ylim(-0.7, len(found) - 0.3)
     figure.suptitle("Multi30k after 29 epochs; sparse rows keep 10% of the links")
