@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,10 @@ def make_model(recipe: Recipe, tokenizers: TokenizerPair) -> Any:
     if section.pretrained is not None:
         # float32 whatever the type of the file: weights in 16 bits lose small steps
         model = AutoModelForSeq2SeqLM.from_pretrained(
-            section.pretrained, dtype=torch.float32, trust_remote_code=False
+            section.pretrained,
+            config=_pretrained_config(recipe),
+            dtype=torch.float32,
+            trust_remote_code=False,
         )
         keep_frozen(model)
         return model
@@ -87,22 +91,20 @@ def empty_model(recipe: Recipe) -> Any:
     Raises:
         ValueError: If the family is unknown, has no such settings, cannot be made of their values,
             cannot have two vocabularies, or has fewer positions than a training pair may have
-            tokens.
+            tokens; if settings change the sizes of a pretrained model.
     """
     section = recipe.model
     if section.pretrained is not None:
-        config = config_of(section.pretrained)
+        config = _pretrained_config(recipe)
     else:
         config = _new_config(recipe)
         config.vocab_size = config.decoder_vocab_size = recipe.tokenizer.vocab_size
         config.pad_token_id = config.decoder_start_token_id = 0
         if not recipe.tokenizer.joint:
             config.share_encoder_decoder_embeddings = False
-    try:
-        with torch.device("meta"):
-            model = AutoModelForSeq2SeqLM.from_config(config)
-    except Exception as error:  # whatever values that nobody has tried lead to
-        raise ValueError(_told(recipe, error)) from error
+    model = _without_memory(recipe, config)
+    if section.pretrained is not None and section.config:
+        _refuse_other_sizes(recipe, model)
     most = positions(config)
     if most is not None and most < recipe.data.max_length:
         raise ValueError(
@@ -110,6 +112,32 @@ def empty_model(recipe: Recipe) -> Any:
             f"data.max_length={recipe.data.max_length}: lower the one or raise the other"
         )
     return model
+
+
+def _without_memory(recipe: Recipe, config: Any) -> Any:
+    try:
+        with torch.device("meta"):
+            return AutoModelForSeq2SeqLM.from_config(config)
+    except Exception as error:  # whatever values that nobody has tried lead to
+        raise ValueError(_told(recipe, error)) from error
+
+
+def _refuse_other_sizes(recipe: Recipe, model: Any) -> None:
+    """Refuse settings by which a pretrained model's weights do not fit."""
+    name = recipe.model.pretrained or ""
+    saved = _without_memory(recipe, config_of(name)).state_dict()
+    asked = model.state_dict()
+    other = [key for key in saved | asked if _shape(saved, key) != _shape(asked, key)]
+    if other:
+        raise ValueError(
+            f"model.config changes the sizes of model.pretrained {name!r} ({other[0]} is "
+            f"{_shape(saved, other[0])} there and {_shape(asked, other[0])} by model.config): "
+            "leave sizes out, all at once by model.config={}"
+        )
+
+
+def _shape(state: Mapping[str, torch.Tensor], key: str) -> str:
+    return " x ".join(map(str, state[key].shape)) if key in state else "missing"
 
 
 def settled(recipe: Recipe) -> Recipe:
@@ -150,6 +178,31 @@ def keep_frozen(model: Any) -> None:
             parameter.requires_grad_(False)
 
 
+def _pretrained_config(recipe: Recipe) -> Any:
+    """The configuration of the pretrained model, with what a recipe changes in it."""
+    section = recipe.model
+    config = config_of(section.pretrained or "")
+    _refuse_bad_settings(section.config, config)
+    try:
+        for key, value in section.config.items():
+            setattr(config, key, value)
+    except Exception as error:  # values that nobody has tried
+        raise ValueError(_told(recipe, error)) from error
+    return config
+
+
+def _refuse_bad_settings(settings: Mapping[str, Any], config: Any) -> None:
+    """Refuse fields that a family has not, and counts below 0."""
+    for key in settings:
+        if not hasattr(config, key):
+            close = difflib.get_close_matches(key, config.to_dict(), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"unknown key model.config.{key}: {config.model_type} has none{hint}")
+    for key, value in settings.items():
+        if isinstance(value, int) and value < 0 and not key.endswith("_id"):
+            raise ValueError(f"model.config.{key} must be at least 0; got {value}")
+
+
 def _new_config(recipe: Recipe) -> Any:
     """The configuration that a recipe writes out."""
     section = recipe.model
@@ -157,14 +210,7 @@ def _new_config(recipe: Recipe) -> Any:
         config = AutoConfig.for_model(section.family)
     except ValueError as error:
         raise ValueError(_told(recipe, error)) from None
-    for key in section.config:
-        if not hasattr(config, key):
-            close = difflib.get_close_matches(key, config.to_dict(), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"unknown key model.config.{key}: {section.family} has none{hint}")
-    for key, value in section.config.items():
-        if isinstance(value, int) and value < 0 and not key.endswith("_id"):
-            raise ValueError(f"model.config.{key} must be at least 0; got {value}")
+    _refuse_bad_settings(section.config, config)
     if not recipe.tokenizer.joint and not hasattr(config, "share_encoder_decoder_embeddings"):
         raise ValueError(
             "two vocabularies take a model with two embedding tables, such as marian; "

@@ -20,8 +20,9 @@ class ModelSection:
     Attributes:
         family: Model type of Transformers, for example ``"marian"``, ``"bart"`` or ``"t5"``.
         config: Fields of that family's configuration; vocabulary and special tokens are filled in
-            from the tokenizer.
-        pretrained: Hub id or folder of a model to start from, instead of the two above.
+            from the tokenizer. Of a pretrained model, fields to change, such as ``dropout``; its
+            sizes stay.
+        pretrained: Hub id or folder of a model to start from, in place of ``family``.
         init_scale: Factor on the Xavier weights of the linear layers that stay dense, above 0.
     """
 

@@ -10,7 +10,7 @@ import torch
 
 from hf_chts.network.linears import find_linears
 from hf_chts.translation.data import load_pairs
-from hf_chts.translation.model import make_model, make_tokenizers
+from hf_chts.translation.model import empty_model, make_model, make_tokenizers
 from hf_chts.translation.tokenizer import train_tokenizer
 
 
@@ -55,3 +55,38 @@ def test_a_pretrained_model_trains_in_float32(recipe, tmp_path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder")}
+
+
+@pytest.fixture
+def saved(tmp_path) -> str:
+    """A pretrained Marian, of width 16."""
+    families.make("marian").save_pretrained(tmp_path)
+    train_tokenizer(["a man sits"] * 3, families.VOCABULARY).save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+def test_settings_change_a_pretrained_model(recipe, saved) -> None:
+    """What it does while it trains; weights and all other fields are those that were saved."""
+    model = made(recipe, pretrained=saved, config={"dropout": 0.3, "d_model": 16})
+    loaded = families.FAMILIES["marian"].auto.from_pretrained(saved)
+    assert (model.config.dropout, loaded.config.dropout) == (0.3, 0.1)
+    assert model.model.encoder.layers[0].dropout == 0.3
+    assert model.config.to_diff_dict() == loaded.config.to_diff_dict() | {"dropout": 0.3}
+    assert all(map(torch.equal, model.state_dict().values(), loaded.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"d_model": 32}, "changes the sizes of .* is 40 x 16 there and 40 x 32 by model.config"),
+        ({"encoder_layers": 3}, "is missing there and .* leave sizes out, all at once by"),
+        ({"encoder_layers": 1}, "and missing by model.config"),
+        ({"dropuot": 0.1}, "unknown key model.config.dropuot: marian has none; did you mean drop"),
+        ({"encoder_layers": -1}, "model.config.encoder_layers must be at least 0; got -1"),
+        ({"dropout": "much"}, r"model.pretrained .*field .dropout.:\n.*much"),
+    ],
+)
+def test_settings_that_a_pretrained_model_cannot_take(recipe, saved, config, message) -> None:
+    section = replace(recipe.model, pretrained=saved, config=config)
+    with pytest.raises(ValueError, match=message):
+        empty_model(replace(recipe, model=section))
