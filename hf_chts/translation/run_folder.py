@@ -204,6 +204,8 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of this package's source tree, where it runs from one."""
+    if not _git("ls-files", Path(__file__).name):
+        return None  # installed in a folder of someone else's repository, such as .venv
     name = _git("describe", "--always")
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return f"{name}-dirty" if name and changed else name or None

@@ -184,8 +184,11 @@ def test_the_commit_is_told_without_a_lock_in_the_repository(tmp_path, monkeypat
     assert environment()["commit"] is None  # no repository
     (tmp_path / "code.py").write_text("1")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
-    for command in (["init", "-q"], ["add", "code.py"], ["commit", "-q", "-m", "first"]):
-        subprocess.run([*git, *command], check=True)
+    (tmp_path / "other.py").write_text("3")
+    for name in ("other.py", "code.py"):
+        assert environment()["commit"] is None  # a repository that does not hold this file
+        for command in (["init", "-q"], ["add", name], ["commit", "-q", "-m", "more"]):
+            subprocess.run([*git, *command], check=True)
     commit = environment()["commit"]
     assert re.fullmatch("[0-9a-f]{7,}", commit)
     index = (tmp_path / ".git" / "index").read_bytes()
