@@ -28,7 +28,10 @@ def test_a_recipe(quickstart):
 
 def test_a_recipe_with_a_pretrained_model(quickstart, tmp_path):
     families.make("marian").save_pretrained(tmp_path / "dense")
-    report = inspect_model(quickstart, [f"model.pretrained={tmp_path / 'dense'}"])
+    pretrained = f"model.pretrained={tmp_path / 'dense'}"
+    with pytest.raises(ValueError, match="changes the sizes"):
+        inspect_model(quickstart, [pretrained])
+    report = inspect_model(quickstart, [pretrained, "model.config={}"])
     assert report.config.weight_init == "keep"
     assert sum(row.sparse for row in report.rows) == 32
 
