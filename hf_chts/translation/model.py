@@ -123,10 +123,10 @@ def _without_memory(recipe: Recipe, config: Any) -> Any:
 
 
 def _refuse_other_sizes(recipe: Recipe, model: Any) -> None:
-    """Refuse settings by which a pretrained model's weights do not fit."""
+    """Refuse settings by which a pretrained model's weights do not fit, or are no longer shared."""
     name = recipe.model.pretrained or ""
-    saved = _without_memory(recipe, config_of(name)).state_dict()
-    asked = model.state_dict()
+    saved = dict(_without_memory(recipe, config_of(name)).named_parameters())  # shared ones once
+    asked = dict(model.named_parameters())
     other = [key for key in saved | asked if _shape(saved, key) != _shape(asked, key)]
     if other:
         raise ValueError(
@@ -136,7 +136,7 @@ def _refuse_other_sizes(recipe: Recipe, model: Any) -> None:
         )
 
 
-def _shape(state: Mapping[str, torch.Tensor], key: str) -> str:
+def _shape(state: Mapping[str, nn.Parameter], key: str) -> str:
     return " x ".join(map(str, state[key].shape)) if key in state else "missing"
 
 

@@ -81,6 +81,7 @@ def test_settings_change_a_pretrained_model(recipe, saved) -> None:
         ({"d_model": 32}, "changes the sizes of .* is 40 x 16 there and 40 x 32 by model.config"),
         ({"encoder_layers": 3}, "is missing there and .* leave sizes out, all at once by"),
         ({"encoder_layers": 1}, "and missing by model.config"),
+        ({"tie_word_embeddings": False}, "embed_tokens.weight is missing there and 40 x 16 by"),
         ({"dropuot": 0.1}, "unknown key model.config.dropuot: marian has none; did you mean drop"),
         ({"encoder_layers": -1}, "model.config.encoder_layers must be at least 0; got -1"),
         ({"dropout": "much"}, r"model.pretrained .*field .dropout.:\n.*much"),
