@@ -166,15 +166,20 @@ class Topology:
             What changed, a row a layer; empty where no update was due.
 
         Raises:
-            ValueError: If optimizer state cannot follow the links, a weight, gradient,
-                co-activation or optimizer state of a link is not finite, or a rule reads gradients
-                that are cleared already, or dense gradients or correlations and
-                ``before_backward`` was not called; no link has changed then.
+            ValueError: If optimizer state cannot follow the links, as the first step tells, a
+                weight, gradient, co-activation or optimizer state of a link is not finite, or a
+                rule reads gradients that are cleared already, or dense gradients or correlations
+                and ``before_backward`` was not called; no link has changed then.
         """
         updates: list[LayerUpdate] = []
-        if self.is_due(step) and not skipped:
+        due = self.is_due(step)
+        first = step == 1 <= self.last_update  # what does not fit is told before long training
+        if (due or first) and not skipped:
             refuse_sharded(self.layers, self.optimizer)
-            refuse_foreign_state(self.optimizer, self.layers)
+            # with no state at all nothing can be told yet; the update itself asks again
+            squares = self.config.layer_density == "obd" and len(self.optimizer.state) > 0
+            refuse_foreign_state(self.optimizer, self.layers, squares=squares)
+        if due and not skipped:
             complete(self.layers, self.reads)
             refuse_bad_links(self.layers, self.optimizer, step)
             updates = self._update(step)

@@ -36,18 +36,30 @@ class Factored(torch.optim.SGD):
                 self.state[parameter]["row_var"] = torch.ones(3)
 
 
-def test_factored_state_is_refused_before_anything_changes() -> None:
-    loop = Loop(method="set")
+def factored(method: str) -> Loop:
+    loop = Loop(method=method)
     loop.optimizer = Factored(loop.model.parameters(), lr=0.1)
     loop.topology = Topology(loop.model, loop.optimizer, total_steps=10)
-    loop.go()
-    loop.before_update()
+    return loop
+
+
+def test_factored_state_is_refused_at_the_first_step_and_before_anything_changes() -> None:
+    loop = factored("set")
+    refused = pytest.raises(ValueError, match=r"Factored keeps 'row_var' of shape \(3,\) .* AdamW")
+    with refused:
+        loop.go()
+    loop.before_update()  # step 2, at which links are due to change
     before, old = copy.deepcopy(loop.model.state_dict()), loop.masks()
-    with pytest.raises(ValueError, match=r"Factored keeps 'row_var' of shape \(3,\) .* AdamW"):
+    with refused:
         loop.topology.after_step(loop.step)
     assert all(torch.equal(old[name], mask) for name, mask in loop.masks().items())
     after = loop.model.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_links_that_never_change_take_any_optimizer() -> None:
+    loop = factored("static")
+    assert loop.go() == loop.go() == []
 
 
 def test_config_overrides_the_models() -> None:

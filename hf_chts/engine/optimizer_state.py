@@ -23,14 +23,21 @@ def _tensors(optimizer: torch.optim.Optimizer, values: nn.Parameter) -> list[tup
 
 
 def refuse_foreign_state(
-    optimizer: torch.optim.Optimizer, layers: Mapping[str, SparseLinear]
+    optimizer: torch.optim.Optimizer, layers: Mapping[str, SparseLinear], *, squares: bool
 ) -> None:
-    """Refuse an optimizer whose state cannot follow the links.
+    """Refuse an optimizer whose state, once it has taken a step, cannot follow the links.
+
+    Args:
+        optimizer: The optimizer.
+        layers: The layers by name.
+        squares: Whether mean squared gradients of trained links are needed.
 
     Raises:
-        ValueError: If a state tensor has not one number a link.
+        ValueError: If a state tensor has not one number a link, or there are no mean squares.
     """
     for name, layer in layers.items():
+        if squares and layer.values.requires_grad:
+            _mean_squares(optimizer, layer, name)
         for key, tensor in _tensors(optimizer, layer.values):
             if tensor.shape != layer.values.shape:
                 raise ValueError(
@@ -48,6 +55,15 @@ def saliency(
     Raises:
         ValueError: If the optimizer keeps no squared gradients.
     """
+    squares = _mean_squares(optimizer, layer, name)
+    values = layer.values.detach()
+    return torch.zeros_like(values) if squares is None else values.square() * squares.sqrt()
+
+
+def _mean_squares(
+    optimizer: torch.optim.Optimizer, layer: SparseLinear, name: str
+) -> Tensor | None:
+    """The mean squared gradients of a layer's links; None if no loss reached it."""
     kept: dict[str, Tensor] = dict(_tensors(optimizer, layer.values))
     squares = next((kept[key] for key in _SQUARES if key in kept), None)
     reached = layer.values.grad is not None or optimizer.state.get(layer.values)
@@ -57,8 +73,7 @@ def saliency(
             f"AdamW, RMSprop, Adafactor), and {type(optimizer).__name__} keeps none for {name}: "
             "take one of these, or layer_density 'uniform'"
         )
-    values = layer.values.detach()
-    return torch.zeros_like(values) if squares is None else values.square() * squares.sqrt()
+    return squares
 
 
 def move_links(
