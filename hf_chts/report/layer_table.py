@@ -59,10 +59,12 @@ class PartsTable:
     rows: list[tuple[str, int, list[str]]]
 
 
-COLUMNS = [
+OF_LINKS = [
     Column("Neurons", "out x in", "Output and input neurons of the layer."),
     Column("Links", "active", "Active links."),
     Column("Density", "%", "Active links over possible links."),
+]
+OF_UPDATES = [
     Column(
         "ITOP", "%", "Links that were active at some time over possible links. Liu et al., 2021."
     ),
@@ -90,16 +92,18 @@ def layer_tables(
         progress(f"measures of {layer}")
         measured[layer] = _measured(layer, mask, names, with_random=layer in chosen)
     short = short_names(run.final)
-    logged = _logged(run)
+    moved = _of_updates(run) if run.updates else {}
     rows = [
-        (short[layer], [*logged[layer], *(_cell(row) for row in measured[layer])])
-        for layer in run.final
+        (short[name], [*_of_links(mask), *moved.get(name, []), *map(_cell, measured[name])])
+        for name, mask in run.final.items()
     ]
-    columns = [*COLUMNS, *(_column(name) for name in names)]
+    columns = [*OF_LINKS, *(OF_UPDATES if moved else []), *map(_column, names)]
     note = (
         f"z-scores, for {len(chosen)} of {len(run.final)} layers, count standard deviations from "
         f"the mean of {N_RANDOM} random layers in which every neuron keeps its degree."
     )
+    if not moved:
+        note += " No topology update was logged, so the table says nothing of them."
     return LayerTable(columns, rows, note), _parts(run, names, measured)
 
 
@@ -112,28 +116,33 @@ def _measured(layer: str, mask: Mask, names: Sequence[str], *, with_random: bool
     return sorted(rows, key=lambda row: names.index(row.measure))
 
 
-def _logged(run: RunData) -> Mapping[str, list[Cell]]:
-    """Cells of ``COLUMNS`` for each layer."""
+def _of_links(mask: Mask) -> list[Cell]:
+    """Cells of ``OF_LINKS``."""
+    links, (n_out, n_in) = int(mask.sum()), mask.shape
+    return [
+        Cell(f"{n_out:,} x {n_in:,}", mask.size),
+        Cell(f"{links:,}", links),
+        Cell(f"{links / mask.size:.2%}", links / mask.size),
+    ]
+
+
+def _of_updates(run: RunData) -> Mapping[str, list[Cell]]:
+    """Cells of ``OF_UPDATES`` for each layer."""
     last = {str(row.get("name")): row for row in last_update(run)}
     removed, regrown = dict[str, float](), dict[str, float]()
     for row in run.updates:
         name = str(row.get("name"))
         removed[name] = removed.get(name, 0) + (number(row, "removed") or 0)
         regrown[name] = regrown.get(name, 0) + (number(row, "regrown") or 0)
-    cells = {}
-    for name, mask in (run.final or {}).items():
-        links, line = int(mask.sum()), last.get(name)
-        n_out, n_in = mask.shape
-        cells[name] = [
-            Cell(f"{n_out:,} x {n_in:,}", mask.size),
-            Cell(f"{links:,}", links),
-            Cell(f"{links / mask.size:.2%}", links / mask.size),
-            _share(number(line, "itop"), "no update was logged"),
+    return {
+        name: [
+            _share(number(last.get(name), "itop"), "no update was logged"),
             _count(removed.get(name)),
             _count(regrown.get(name)),
-            _share(number(line, "active_neurons"), _why_unknown(line)),
+            _share(number(last.get(name), "active_neurons"), _why_unknown(last.get(name))),
         ]
-    return cells
+        for name in run.final or {}
+    }
 
 
 def _why_unknown(row: Row | None) -> str:

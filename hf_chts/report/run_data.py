@@ -76,6 +76,14 @@ class RunData:
         """Shape (out, in) of each sparse layer, in the order of the model."""
         return {name: (mask.shape[0], mask.shape[1]) for name, mask in (self.final or {}).items()}
 
+    @property
+    def density(self) -> float:
+        """Active links over possible links, of all sparse layers together."""
+        if self.final is None:
+            raise ValueError("a run without links has no density")
+        masks = self.final.values()
+        return sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
+
     def masks_at(self, step: int) -> dict[str, Mask]:
         """Masks of the snapshot at one of ``steps``."""
         if self.snapshots is None:

@@ -59,7 +59,7 @@ def tiles(run: RunData, anp: str, itop: float | None) -> list[Tile]:
     ]
     if not run.dense:
         target = "unknown" if sparsity is None else f"{sparsity:.1%}"
-        density = f"measured density {_density(run):.2%}" if run.final else ""
+        density = f"measured density {run.density:.2%}" if run.final else ""
         found.insert(1, Tile("Sparsity", target, density))
         found.append(Tile("ANP", anp, "neurons between layers that are active"))
         explored = "unknown" if itop is None else f"{itop:.1%}"
@@ -123,13 +123,6 @@ def _size(run: RunData) -> Tile:
     if value is None or not dense:
         return Tile("Size", "unknown")
     return Tile("Size", f"{value / dense:.3f} of dense", f"{value:,.0f} parameters in all")
-
-
-def _density(run: RunData) -> float:
-    if run.final is None:
-        raise ValueError("a run without links has no density")
-    masks = run.final.values()
-    return sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
 
 
 def _speed(run: RunData) -> str:

@@ -57,6 +57,21 @@ def topology_charts(runs: Sequence[RunData], store: FigureStore) -> list[Chart]:
     return charts + _logged_charts(LOGGED_OF_TOPOLOGY, runs, store)
 
 
+def explored(run: RunData) -> float | None:
+    """ITOP rate of a run: after its last update, or the density of links that never changed.
+
+    None if it is not known.
+    """
+    if run.updates:
+        return itop_rate(last_update(run))
+    if not (run.finished and run.final and run.steps):
+        return None
+    start = run.masks_at(run.steps[0])
+    if any((start[name] != mask).any() for name, mask in run.final.items()):
+        return None
+    return run.density
+
+
 def itop_rate(rows: Sequence[Row]) -> float | None:
     """ITOP rate of all layers together, from the lines of one update; None if it is not known."""
     return _weighted(rows, "itop")

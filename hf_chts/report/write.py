@@ -26,12 +26,7 @@ from hf_chts.report.page import evolution_data, render
 from hf_chts.report.run_data import RunData, read_run
 from hf_chts.report.selection import choose_layers
 from hf_chts.report.summary import MEASURES, Tile, score_table, size_table, tiles
-from hf_chts.report.training_curves import (
-    itop_rate,
-    last_update,
-    topology_charts,
-    training_charts,
-)
+from hf_chts.report.training_curves import explored, topology_charts, training_charts
 from hf_chts.safe_saving import write_text
 
 
@@ -109,7 +104,7 @@ def _content(
     gaps = [(one.name, gap) for one in runs for gap in one.gaps]
     found = layer_tables(run, chosen, progress) if run.final else None
     evolved = evolutions(run, chosen, store, progress)
-    summaries = [tiles(one, active_share(one), itop_rate(last_update(one))) for one in runs]
+    summaries = [tiles(one, active_share(one), explored(one)) for one in runs]
     rows, signatures = score_table(runs)
     steps = shown_steps(run)
     panels = layer_panels(run, chosen, store, progress)

@@ -2,7 +2,7 @@ from made_up_runs import links, made_up_run, quiet
 from run_files import a_mask
 
 from hf_chts.analysis.measures import table
-from hf_chts.report.layer_table import COLUMNS, N_RANDOM, OF_DEGREES, layer_tables
+from hf_chts.report.layer_table import N_RANDOM, OF_DEGREES, OF_LINKS, OF_UPDATES, layer_tables
 
 FC1, FC2 = "encoder.layers.0.fc1", "encoder.layers.0.fc2"
 ATTENTION = "decoder.layers.0.self_attn.q_proj"
@@ -30,7 +30,7 @@ def tables(chosen=(), **known):
 
 
 def logged(found):
-    return {name: cells[: len(COLUMNS)] for name, cells in found.rows}
+    return {name: cells[: len(OF_LINKS) + len(OF_UPDATES)] for name, cells in found.rows}
 
 
 def test_cells_of_the_links_and_of_the_log():
@@ -46,6 +46,15 @@ def test_cells_of_the_links_and_of_the_log():
     assert texts[ATTENTION] == [
         *("4 x 4", "8", "50.00%", no_update, no_update, no_update, "not defined: not logged"),
     ]
+
+
+def test_without_updates_there_is_no_column_of_them():
+    found = tables()[0]
+    titles = [column.title for column in found.columns]
+    assert titles[:4] == ["Neurons", "Links", "Density", "Input heterogeneity"]
+    assert all(len(cells) == len(titles) for _, cells in found.rows)
+    assert found.note.endswith("was logged, so the table says nothing of them.")
+    assert "No topology update" not in tables(updates=UPDATES)[0].note
 
 
 def test_columns_are_sorted_by_their_values():
@@ -83,7 +92,7 @@ def test_chosen_layers_are_compared_with_random_ones():
     assert not any(cell.note for cell in alone.values())
     of_degrees = {name.replace("_", " ").capitalize() for name in OF_DEGREES}
     assert {title for title, cell in compared.items() if not cell.note} == of_degrees | {
-        column.title for column in COLUMNS
+        column.title for column in OF_LINKS
     }
     (row,) = table({FC2: masks[FC2]}, measures=["assortativity"], n=N_RANDOM)
     cell, value = compared["Assortativity"], row.comparison.value
@@ -94,7 +103,7 @@ def test_chosen_layers_are_compared_with_random_ones():
 def test_measures_that_do_not_exist_say_why():
     empty = made_up_run(final={FC1: links("00", "00")})
     found = layer_tables(empty, [], quiet)[0]
-    cells = found.rows[0][1][len(COLUMNS) :]
+    cells = found.rows[0][1][len(OF_LINKS) :]
     assert {cell.text for cell in cells if cell.value is None} >= {
         "not defined: no neuron has a link"
     }

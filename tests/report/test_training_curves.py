@@ -1,7 +1,13 @@
 import pytest
-from made_up_runs import OpenStore, made_up_run
+from made_up_runs import OpenStore, links, made_up_run, run_through
 
-from hf_chts.report.training_curves import itop_rate, last_update, topology_charts, training_charts
+from hf_chts.report.training_curves import (
+    explored,
+    itop_rate,
+    last_update,
+    topology_charts,
+    training_charts,
+)
 
 
 def update(step, name, n_links, density, **more):
@@ -39,6 +45,24 @@ def test_the_rate_of_one_update():
     assert itop_rate(UPDATES[:2]) == pytest.approx(260 / 1100)
     assert itop_rate([{"itop": 0.5}]) is None  # of unknown size
     assert itop_rate([]) is None
+
+
+def test_links_that_were_ever_active(tmp_path):
+    assert explored(made_up_run(updates=UPDATES)) == pytest.approx((0.7 * 100 + 0.3 * 1000) / 1100)
+    assert explored(made_up_run(finished=True)) is None
+    start, moved = {"fc": links("1000", "0100")}, {"fc": links("1000", "0010")}
+    still = run_through(tmp_path / "still", {0: start, 9: start}, finished=True)
+    assert explored(still) == 0.25
+    assert explored(run_through(tmp_path / "begun", {0: start, 9: start})) is None
+    # the links have moved, and the log of it is lost
+    assert explored(run_through(tmp_path / "lost", {0: start, 9: moved}, finished=True)) is None
+
+
+def test_density_of_all_layers_together():
+    final = {"fc1": links("1000", "0000"), "fc2": links("11", "00")}
+    assert made_up_run(final=final).density == 3 / 12
+    with pytest.raises(ValueError, match="a run without links has no density"):
+        _ = made_up_run().density
 
 
 def test_the_last_update_has_a_line_for_each_layer():
