@@ -39,13 +39,15 @@ def compare(folder, monkeypatch, capfd):
     return run
 
 
-def test_help(compare) -> None:
+def test_help(compare, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     status, text, errors = compare("--help")
     assert (status, errors) == (0, "")
     options = ("methods", "sparsity", "seeds", "jobs", "settings", "minutes", "baseline", "output")
     for option in options:
         assert f"--{option}" in text
-    assert "narrow-dense" in text
+    # lines of the source are joined, and not broken a second time by the width of the terminal
+    assert "narrow-dense (dense, with as many weights as the sparse model)" in text
 
 
 @pytest.mark.parametrize(
