@@ -1,6 +1,8 @@
 """Truly sparse training of Transformers by Cannistraci-Hebb theory."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 if "OMP_WAIT_POLICY" not in os.environ:
     # How often a waiting thread of GNU OpenMP looks before it sleeps; read once, when torch loads
@@ -11,12 +13,14 @@ from hf_chts.checkpoint import from_pretrained, save_pretrained
 from hf_chts.compaction import CompactionReport, compact
 from hf_chts.config import SparsityConfig
 from hf_chts.layers.sparse_linear import SparseLinear, sparse_layers
-from hf_chts.monitor import TopologyMonitor
 from hf_chts.patching import densify, sparsify
 from hf_chts.rules.scores import initial_mask, link_scores
 from hf_chts.topology import Topology
-from hf_chts.trainer import SparseSeq2SeqTrainer, SparseTrainer
 from hf_chts.training.faster_step import faster_step
+
+if TYPE_CHECKING:
+    from hf_chts.monitor import TopologyMonitor
+    from hf_chts.trainer import SparseSeq2SeqTrainer, SparseTrainer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,3 +41,20 @@ __all__ = [
     "sparse_layers",
     "sparsify",
 ]
+_ON_DEMAND = {
+    "SparseSeq2SeqTrainer": "hf_chts.trainer",
+    "SparseTrainer": "hf_chts.trainer",
+    "TopologyMonitor": "hf_chts.monitor",
+}
+"""Names that need Transformers' trainer, whose import takes a third of all the others' time."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(importlib.import_module(_ON_DEMAND[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_DEMAND})
