@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 import hf_chts
 from hf_chts import SparsityConfig, densify, sparse_layers, sparsify
+from hf_chts.network.patch_report import PatchReport
 from hf_chts.patching import plan
 
 CONFIG = SparsityConfig(sparsity=0.8)
@@ -235,6 +236,14 @@ def test_the_report_names_every_layer_and_puts_families_together():
     assert re.search(r"lm_head +40 x 16 +640 +1\.0000  dense: tied weights", text)
     assert text.count("q_proj") == 3
     assert max(len(line) for line in text.splitlines()) < 110
+
+
+def test_the_report_says_how_sparse_a_model_is_whose_density_has_yet_to_fall():
+    model = families.make("marian")
+    falling = SparsityConfig(method="chtss")
+    assert str(sparsify(model, falling)).startswith("chtss at 90.00% sparsity (50.00% now): 32 of")
+    ended = PatchReport.of_sparse(model, dataclasses.replace(model.sparsity_config, sparsity=0.5))
+    assert str(ended).startswith("chtss at 50.00% sparsity: 32 of")
 
 
 def test_embeddings_count_once_and_everything_adds_up():

@@ -115,9 +115,16 @@ class PatchReport:
             return f"dense: none of {len(self.rows)} linear layers sparse"
         start = "weights kept" if config.weight_init == "keep" else f"weights {config.weight_init}"
         return (
-            f"{config.method} at {config.sparsity:.2%} sparsity: {self._count()} linear layers "
-            f"sparse (initial topology {_spec(config.initial)}, {start})"
+            f"{config.method} at {config.sparsity:.2%} sparsity{self._now()}: {self._count()} "
+            f"linear layers sparse (initial topology {_spec(config.initial)}, {start})"
         )
+
+    def _now(self) -> str:
+        """The sparsity that there is, where the density has yet to fall."""
+        if self.config.density_schedule == "constant" or not self.sparse_dense_size:
+            return ""
+        now = 1 - self.sparse_links / self.sparse_dense_size
+        return f" ({now:.2%} now)" if self.config.sparsity - now > 0.0005 else ""
 
     def _count(self) -> str:
         return f"{sum(row.sparse for row in self.rows)} of {len(self.rows)}"
