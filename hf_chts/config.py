@@ -23,9 +23,11 @@ class SparsityConfig:
 
     Attributes:
         method: Row of the methods table, for example ``"chts"``, ``"rigl"`` or ``"set"``; or
-            ``"auto"``: ``chts_tied``, in loss ahead of the papers' methods that keep their number
-            of links in what we have measured, where layers can share links, and the papers'
-            ``chts`` where they cannot (pretrained weights, no neurons between residual streams,
+            ``"auto"``: ``chtss``, whose density falls, where weights are kept, as those of a
+            pretrained model, and more than half of the links are to go (more than
+            ``initial_sparsity``); else ``chts_tied``, in loss ahead of the papers' methods that
+            keep their number of links in what we have measured, where layers can share links, and
+            the papers' ``chts`` where they cannot (no neurons between residual streams,
             ``layer_density="obd"``).
         sparsity: Share of links that are inactive at the end of training, in [0, 1).
         seed: Seed of the initial topology, the initial weights and every update.

@@ -187,14 +187,20 @@ METHODS["chts_weighted"] = _beyond(
 def settle_method(config: SparsityConfig, *, layers_meet: bool) -> SparsityConfig:
     """Decide what ``method="auto"`` means.
 
+    Kept weights call for a density that falls to its end while the others make up for what goes
+    (recipes/multi30k_en_de/README.md, "A trained dense model made sparse").
+
     Args:
         config: Any configuration; one that names its method stays as it is.
         layers_meet: Whether the model has layers that can share links.
     """
     if config.method != "auto":
         return config
-    drawn = config.weight_init != "keep" and config.layer_density != "obd"
-    can_share = layers_meet and drawn and config.tied_links is not False
+    if config.weight_init == "keep":
+        start = config.initial_sparsity
+        start = METHODS["chtss"].settings["initial_sparsity"] if start is None else start
+        return dataclasses.replace(config, method="chtss" if config.sparsity > start else "chts")
+    can_share = layers_meet and config.layer_density != "obd" and config.tied_links is not False
     return dataclasses.replace(config, method="chts_tied" if can_share else "chts")
 
 

@@ -26,12 +26,26 @@ def test_new_models_share_links_where_layers_meet(name):
     assert any(row.links_of for row in report.rows)
 
 
-def test_pretrained_models_keep_their_weights_and_so_links_of_their_own(tmp_path):
+def test_pretrained_models_lose_their_links_by_and_by(tmp_path):
     families.make("marian").save_pretrained(tmp_path)
     load = families.FAMILIES["marian"].auto.from_pretrained
-    assert settled(load(tmp_path)) == ("chts", False)
+    assert settled(load(tmp_path)) == ("chtss", False)
     assert settled(load(tmp_path), weight_init="xavier") == ("chts_tied", True)
-    assert inspect_model(str(tmp_path)).config.method == "chts"
+    assert inspect_model(str(tmp_path)).config.method == "chtss"
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "changed", "method"),
+    [
+        (0.5, {}, "chts"),  # of which CHTss would start
+        (0.51, {}, "chtss"),
+        (0.4, {"initial_sparsity": 0.3}, "chtss"),
+        (0.6, {"initial_sparsity": 0.6}, "chts"),
+    ],
+)
+def test_kept_weights_have_a_falling_density_where_it_can_fall(sparsity, changed, method):
+    config = SparsityConfig(sparsity=sparsity, weight_init="keep", **changed)
+    assert sparsify(families.make("marian"), config).config.method == method
 
 
 def test_layers_that_do_not_meet_have_links_of_their_own():
@@ -40,9 +54,8 @@ def test_layers_that_do_not_meet_have_links_of_their_own():
     assert settled(families.make("marian"), include=("fc1",)) == ("chts", False)
 
 
-@pytest.mark.parametrize("changed", [{"tied_links": False}, {"weight_init": "keep"}])
-def test_a_wish_that_ties_would_break_is_kept(changed):
-    assert settled(families.make("marian"), **changed) == ("chts", False)
+def test_a_wish_for_links_of_their_own_is_kept():
+    assert settled(families.make("marian"), tied_links=False) == ("chts", False)
 
 
 def test_layers_that_are_to_share_links_and_cannot_are_refused_still():
