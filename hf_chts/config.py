@@ -23,7 +23,7 @@ class SparsityConfig:
 
     Attributes:
         method: Row of the methods table, for example ``"chts"``, ``"rigl"`` or ``"set"``; or
-            ``"auto"``: ``chtss``, whose density falls, where weights are kept, as those of a
+            ``"auto"``: ``chtss_cubic``, whose density falls, where weights are kept, as those of a
             pretrained model, and more than half of the links are to go (more than
             ``initial_sparsity``); else ``chts_tied``, in loss ahead of the papers' methods that
             keep their number of links in what we have measured, where layers can share links, and

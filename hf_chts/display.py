@@ -70,7 +70,7 @@ def show_methods(out: Console) -> None:
         *("method", "initial", "removal", "regrowth", "zeta", "density", "tied links"),
         title="Methods",
         caption="auto, where none is named: chts_tied, or chts where layers cannot share links; "
-        "chtss where weights are kept, as those of a pretrained model",
+        "chtss_cubic where weights are kept, as those of a pretrained model",
     )
     papers = Table(
         "method", Column("paper, and where this differs", overflow="fold"), title="Sources"

@@ -173,6 +173,16 @@ METHODS["chtss_obd"] = Method(
     {**METHODS["chtss"].settings, "layer_density": "obd"},
     "chtss with links shared out over layers by Optimal Brain Damage as the density falls",
 )
+METHODS["chtss_cubic"] = Method(
+    _ours("chtss"),
+    {
+        **METHODS["chtss"].settings,
+        "density_schedule": "cubic",
+        "removal_exponent": "ranked",
+        "decay": None,
+    },
+    "chtss whose links go early and by magnitude, ranked, as those of granet: for trained weights",
+)
 METHODS["hebbian_ch"] = _beyond(
     "chts", "ch2_l3n_hebbian", "regrowth by the geometric mean of CH2-L3n and Hebbian scores"
 )
@@ -187,7 +197,7 @@ METHODS["chts_weighted"] = _beyond(
 def settle_method(config: SparsityConfig, *, layers_meet: bool) -> SparsityConfig:
     """Decide what ``method="auto"`` means.
 
-    Kept weights call for a density that falls to its end while the others make up for what goes
+    Kept weights call for a density that falls, early, while the others make up for what goes
     (recipes/multi30k_en_de/README.md, "A trained dense model made sparse").
 
     Args:
@@ -198,8 +208,9 @@ def settle_method(config: SparsityConfig, *, layers_meet: bool) -> SparsityConfi
         return config
     if config.weight_init == "keep":
         start = config.initial_sparsity
-        start = METHODS["chtss"].settings["initial_sparsity"] if start is None else start
-        return dataclasses.replace(config, method="chtss" if config.sparsity > start else "chts")
+        start = METHODS["chtss_cubic"].settings["initial_sparsity"] if start is None else start
+        method = "chtss_cubic" if config.sparsity > start else "chts"
+        return dataclasses.replace(config, method=method)
     can_share = layers_meet and config.layer_density != "obd" and config.tied_links is not False
     return dataclasses.replace(config, method="chts_tied" if can_share else "chts")
 

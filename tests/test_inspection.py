@@ -75,7 +75,7 @@ def test_a_plan_says_that_nothing_is_sparse_yet(quickstart, tmp_path):
     said = "A plan; nothing is sparse yet. The model would become\n"
     families.make("marian").save_pretrained(tmp_path / "dense")
     dense = str(inspect_model(str(tmp_path / "dense")))
-    assert dense.startswith(f"{said}chtss at ")
+    assert dense.startswith(f"{said}chtss_cubic at ")
     assert str(inspect_model(quickstart)).startswith(said)
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "dense")
     report = hf_chts.sparsify(model)

@@ -29,17 +29,17 @@ def test_new_models_share_links_where_layers_meet(name):
 def test_pretrained_models_lose_their_links_by_and_by(tmp_path):
     families.make("marian").save_pretrained(tmp_path)
     load = families.FAMILIES["marian"].auto.from_pretrained
-    assert settled(load(tmp_path)) == ("chtss", False)
+    assert settled(load(tmp_path)) == ("chtss_cubic", False)
     assert settled(load(tmp_path), weight_init="xavier") == ("chts_tied", True)
-    assert inspect_model(str(tmp_path)).config.method == "chtss"
+    assert inspect_model(str(tmp_path)).config.method == "chtss_cubic"
 
 
 @pytest.mark.parametrize(
     ("sparsity", "changed", "method"),
     [
         (0.5, {}, "chts"),  # of which CHTss would start
-        (0.51, {}, "chtss"),
-        (0.4, {"initial_sparsity": 0.3}, "chtss"),
+        (0.51, {}, "chtss_cubic"),
+        (0.4, {"initial_sparsity": 0.3}, "chtss_cubic"),
         (0.6, {"initial_sparsity": 0.6}, "chts"),
     ],
 )

@@ -53,6 +53,7 @@ def test_set_and_rigl_differ_in_regrowth_and_schedule_only():
         ("hebbian", "chts", {"regrowth"}),
         ("hebbian_sigmoid", "chtss", {"regrowth"}),
         ("chtss_obd", "chtss", {"layer_density"}),
+        ("chtss_cubic", "chtss", {"density_schedule", "removal_exponent", "decay"}),
         ("hebbian_ch", "chts", {"regrowth"}),
         ("chts_normalised", "chts", {"regrowth"}),
         ("chts_weighted", "chts", {"regrowth"}),

@@ -207,7 +207,7 @@ def test_last_update(fraction, total, interval, expected) -> None:
     assert last_update(SparsityConfig(method="static"), total) == 0
 
 
-@pytest.mark.parametrize("method", ["chtss", "chtss_obd", "granet", "gmp", "mest"])
+@pytest.mark.parametrize("method", ["chtss", "chtss_cubic", "chtss_obd", "granet", "gmp", "mest"])
 def test_a_model_at_its_final_density_stays_there_when_it_trains_again(method) -> None:
     """The schedule begins anew, and would give links back that were paid for once."""
     loop = Loop(method=method, sparsity=0.8)
