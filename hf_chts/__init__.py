@@ -46,7 +46,7 @@ _ON_DEMAND = {
     "SparseTrainer": "hf_chts.trainer",
     "TopologyMonitor": "hf_chts.monitor",
 }
-"""Names that need Transformers' trainer, whose import takes a third of all the others' time."""
+"""Names that need Transformers' trainer, whose import would be a third of the package's."""
 
 
 def __getattr__(name: str) -> Any:

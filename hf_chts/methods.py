@@ -147,50 +147,41 @@ METHODS["set_cosine"] = _control("set", "the cosine drop fraction", zeta_schedul
 METHODS["static_brf"] = _control("static", "a BRF start", initial={"rule": "brf", "r": 0.25})
 
 
-def _beyond(name: str, regrowth: str, what: str) -> Method:
-    """A row of this project's own: another one with a regrowth rule that is in no paper."""
-    settings = {**METHODS[name].settings, "regrowth": regrowth}
-    return Method(_ours(name), settings, f"{name} with {what}")
+def _ours(name: str, what: str, **changed: Any) -> Method:
+    """A row of this project's own: another one with something that no paper has in it."""
+    row = METHODS[name]
+    paper = f"hf_chts, not from a paper; {name}: {row.paper}"
+    return Method(paper, {**row.settings, **changed}, f"{name} with {what}")
 
 
-def _tied(name: str) -> Method:
-    """A row of this project's own: another one whose layers share links where neurons meet."""
-    settings = {**METHODS[name].settings, "tied_links": True}
-    return Method(_ours(name), settings, f"{name} with tied_links")
-
-
-def _ours(name: str) -> str:
-    return f"hf_chts, not from a paper; {name}: {METHODS[name].paper}"
-
-
-METHODS |= {f"{name}_tied": _tied(name) for name in ("static", "set", "chts", "chtss")}
-METHODS["hebbian"] = _beyond("chts", "hebbian", "regrowth between neurons that fire together")
-METHODS["hebbian_sigmoid"] = _beyond(
-    "chtss", "hebbian", "regrowth between neurons that fire together"
+TIED = ("static", "set", "chts", "chtss")
+METHODS |= {f"{name}_tied": _ours(name, "tied_links", tied_links=True) for name in TIED}
+FIRE = "regrowth between neurons that fire together"
+METHODS["hebbian"] = _ours("chts", FIRE, regrowth="hebbian")
+METHODS["hebbian_sigmoid"] = _ours("chtss", FIRE, regrowth="hebbian")
+METHODS["chtss_obd"] = _ours(
+    "chtss",
+    "links shared out over layers by Optimal Brain Damage (LeCun et al., NIPS 1989) as the density "
+    "falls",
+    layer_density="obd",
 )
-METHODS["chtss_obd"] = Method(
-    "hf_chts, not from a paper; LeCun et al., NIPS 1989",
-    {**METHODS["chtss"].settings, "layer_density": "obd"},
-    "chtss with links shared out over layers by Optimal Brain Damage as the density falls",
+METHODS["chtss_cubic"] = _ours(
+    "chtss",
+    "links that go early and by magnitude, ranked, as those of granet: for trained weights",
+    density_schedule="cubic",
+    removal_exponent="ranked",
+    decay=None,
 )
-METHODS["chtss_cubic"] = Method(
-    _ours("chtss"),
-    {
-        **METHODS["chtss"].settings,
-        "density_schedule": "cubic",
-        "removal_exponent": "ranked",
-        "decay": None,
-    },
-    "chtss whose links go early and by magnitude, ranked, as those of granet: for trained weights",
+METHODS["hebbian_ch"] = _ours(
+    "chts",
+    "regrowth by the geometric mean of CH2-L3n and Hebbian scores",
+    regrowth="ch2_l3n_hebbian",
 )
-METHODS["hebbian_ch"] = _beyond(
-    "chts", "ch2_l3n_hebbian", "regrowth by the geometric mean of CH2-L3n and Hebbian scores"
+METHODS["chts_normalised"] = _ours(
+    "chts", "CH2-L3n divided by the root of both degrees", regrowth="ch2_l3n_normalised"
 )
-METHODS["chts_normalised"] = _beyond(
-    "chts", "ch2_l3n_normalised", "CH2-L3n divided by the root of both degrees"
-)
-METHODS["chts_weighted"] = _beyond(
-    "chts", "weighted_paths", "regrowth by the weights along paths of length three"
+METHODS["chts_weighted"] = _ours(
+    "chts", "regrowth by the weights along paths of length three", regrowth="weighted_paths"
 )
 
 
@@ -208,7 +199,8 @@ def settle_method(config: SparsityConfig, *, layers_meet: bool) -> SparsityConfi
         return config
     if config.weight_init == "keep":
         start = config.initial_sparsity
-        start = METHODS["chtss_cubic"].settings["initial_sparsity"] if start is None else start
+        if start is None:
+            start = METHODS["chtss_cubic"].settings["initial_sparsity"]
         method = "chtss_cubic" if config.sparsity > start else "chts"
         return dataclasses.replace(config, method=method)
     can_share = layers_meet and config.layer_density != "obd" and config.tied_links is not False
